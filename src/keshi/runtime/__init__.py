@@ -1,0 +1,1 @@
+"""What both sides of keshi share: settings, Kafka, sealing, logs, health."""

@@ -1,0 +1,92 @@
+"""What every model at a border shares: closed, frozen, strict; text without NUL; times with a zone."""
+
+import hashlib
+import re
+from typing import Annotated, Any, ClassVar
+
+import rfc8785
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_SAFE_INTEGER = 2**53 - 1
+"""Largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""
+
+_UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+_ULID = r"[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}"
+
+
+class Model(BaseModel):
+    """Base of all messages: unknown fields are refused, nothing is coerced, nothing changes."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, ser_json_timedelta="iso8601"
+    )
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain NUL")
+    return text
+
+
+def _canonical_request_id(text: str) -> str:
+    return text.lower() if "-" in text else text.upper()
+
+
+RequestId = Annotated[
+    str,
+    StringConstraints(pattern=rf"^(?:{_UUID}|{_ULID})$"),
+    AfterValidator(_canonical_request_id),
+    Field(description="UUID or ULID chosen by the sender; names the request for life."),
+]
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""A system, a data category or a purpose, as the inventory calls it."""
+
+RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(?:[.-][a-z0-9]+){0,7}$", max_length=80)]
+"""A ground in a dated rule file, such as `appi.35-1` or `gdpr.17`."""
+
+Reference = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}:[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"),
+    Field(description="An opaque reference, `kind:id`. Never an e-mail address, a phone number or a name."),
+]
+
+Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+"""A stable word of ours that programs may compare."""
+
+FreeText = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_no_nul)]
+"""Text that a person wrote. It is sealed as soon as it is accepted."""
+
+RecordReference = Annotated[
+    str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)
+]
+"""One record in a system, as that system names it (`4711`). Travels only over HTTP, kept only sealed."""
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 or HMAC-SHA-256, hexadecimal."""
+
+Sealed = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$", max_length=200_000)]
+"""Compact JWE (RFC 7516), `alg=dir`, `enc=A256GCM`."""
+
+Traceparent = Annotated[str, StringConstraints(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+"""W3C Trace Context, version 00."""
+
+Count = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
+Moment = AwareDatetime
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(?:-[A-Z]{2})?$")]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+
+
+def canonical(data: Any) -> bytes:
+    """Canonical JSON (RFC 8785) of plain data or of a model."""
+    if isinstance(data, BaseModel):
+        data = data.model_dump(mode="json")
+    return bytes(rfc8785.dumps(data))
+
+
+def sha256(data: Any) -> str:
+    """Hexadecimal SHA-256 of the canonical JSON of `data`."""
+    return hashlib.sha256(canonical(data)).hexdigest()
+
+
+IS_REQUEST_ID = re.compile(rf"^(?:{_UUID}|{_ULID})$")

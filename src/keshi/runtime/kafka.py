@@ -1,0 +1,154 @@
+"""kafka-python as keshi uses it: the same security everywhere, and every send future looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+from kafka.partitioner.default import murmur2
+
+from keshi.runtime.settings import ConfigurationError, KafkaSettings
+
+MAX_MESSAGE_BYTES = 1_000_000
+
+
+def client_config(settings: KafkaSettings) -> dict[str, Any]:
+    """What every client of kafka-python gets."""
+    config: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap.split(","),
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        password = settings.sasl_password
+        config |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": password.get_secret_value() if password else None,
+        }
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(settings, name)
+        if path:
+            config[name] = str(path)
+    return config
+
+
+def unreachable(settings: KafkaSettings) -> ConfigurationError:
+    """The one line for a broker that does not answer."""
+    return ConfigurationError(
+        f"no Kafka broker answers at {settings.bootstrap}: start one (`keshi dev up`) or set KESHI_KAFKA_BOOTSTRAP"
+    )
+
+
+def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: int = 5) -> KafkaProducer:
+    """An idempotent producer with acks=all.
+
+    Raises:
+        ConfigurationError: no broker answers.
+    """
+    try:
+        return KafkaProducer(
+            **client_config(settings),
+            client_id=client_id,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=linger_ms,
+            max_request_size=MAX_MESSAGE_BYTES,
+            delivery_timeout_ms=30_000,
+            request_timeout_ms=10_000,
+            max_block_ms=15_000,
+            reconnect_backoff_max_ms=1_000,
+            allow_auto_create_topics=False,
+        )
+    except KafkaError:
+        raise unreachable(settings) from None
+
+
+def new_consumer(settings: KafkaSettings, group: str | None, **more: Any) -> KafkaConsumer:
+    """A consumer that commits only when told to and never jumps over anything by itself.
+
+    Raises:
+        ConfigurationError: no broker answers.
+    """
+    config = {
+        **client_config(settings),
+        "client_id": "keshi",
+        "group_id": group,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "session_timeout_ms": int(settings.session_timeout_seconds * 1000),
+        "heartbeat_interval_ms": int(settings.session_timeout_seconds * 300),
+        "fetch_max_wait_ms": 100,
+        "reconnect_backoff_max_ms": 1_000,
+        "allow_auto_create_topics": False,
+        **more,
+    }
+    try:
+        return KafkaConsumer(**config)
+    except KafkaError:
+        raise unreachable(settings) from None
+
+
+def new_admin(settings: KafkaSettings) -> KafkaAdminClient:
+    """An administrative client.
+
+    Raises:
+        ConfigurationError: no broker answers.
+    """
+    try:
+        return KafkaAdminClient(**client_config(settings), client_id="keshi-admin", bootstrap_timeout_ms=10_000)
+    except KafkaError:
+        raise unreachable(settings) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to send. `topic` is the full name."""
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where a message stands on the broker."""
+
+    partition: int
+    offset: int
+
+
+def send_all(producer: KafkaProducer, messages: Sequence[Outgoing], seconds: float = 30) -> list[Sent | None]:
+    """Send messages and wait for each one's own future: `flush` does not raise for a message that failed.
+
+    Returns:
+        For each message where it stands, or None where its future failed or did not end in time.
+    """
+    futures = []
+    for m in messages:
+        try:
+            futures.append(
+                producer.send(
+                    m.topic,
+                    value=m.value,
+                    key=m.key,
+                    partition=m.partition,
+                    headers=[("content-type", b"application/cloudevents+json; charset=UTF-8")],
+                )
+            )
+        except KafkaError:
+            futures.append(None)
+    done: list[Sent | None] = []
+    for future in futures:
+        try:
+            meta = future.get(timeout=seconds) if future else None
+        except KafkaError:
+            meta = None
+        done.append(Sent(meta.partition, meta.offset) if meta else None)
+    return done
+
+
+def partition_of(request_id: str, partitions: int) -> int:
+    """The partition a request belongs to for life: murmur2 of its id, as Kafka's own partitioner does."""
+    return int((murmur2(request_id.encode()) & 0x7FFFFFFF) % partitions)
