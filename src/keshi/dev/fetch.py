@@ -1,0 +1,189 @@
+"""Fetches Kafka and PostgreSQL with Maven, once per machine; several processes may ask at once."""
+
+import fcntl
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Timer
+
+from rich.console import Console
+
+from keshi.dev.errors import DevError, MissingError
+from keshi.dev.places import cache_dir, reachable, unprivileged_user
+
+KAFKA_VERSION = "4.1.1"
+POSTGRES_VERSION = "17.5.0"
+
+_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_MAVEN_SECONDS = 600
+_OLDEST_JAVA = 17
+_SHARED_CACHE = Path("/var/cache/keshi")
+
+
+def kafka_jars() -> Path:
+    """The directory with the jars of the broker and of Kafka's own console clients."""
+    return _fetched(cache_dir(), f"kafka-{KAFKA_VERSION}", f"Kafka {KAFKA_VERSION}", _fetch_kafka)
+
+
+def postgres_home() -> Path:
+    """The directory with `bin/`, `lib/` and `share/` of PostgreSQL, reachable for whom it runs as."""
+    base = cache_dir()
+    user = unprivileged_user()
+    if not reachable(base if base.exists() else base.parent, user):
+        base = _SHARED_CACHE
+    return _fetched(
+        base,
+        f"postgres-{POSTGRES_VERSION}",
+        f"PostgreSQL {POSTGRES_VERSION.removesuffix('.0')}",
+        _fetch_postgres,
+    )
+
+
+@cache
+def java() -> str:
+    """Path of a Java that is new enough.
+
+    Raises:
+        MissingError: there is none; the message says how to get it.
+    """
+    remedy = "install a Java runtime 17 or newer (Debian: apt-get install openjdk-17-jre-headless)"
+    home = os.environ.get("JAVA_HOME")
+    path = shutil.which(str(Path(home) / "bin" / "java")) if home else None
+    path = path or shutil.which("java")
+    if path is None:
+        raise MissingError(f"java is not on PATH: {remedy}")
+    answer = subprocess.run([path, "-version"], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - found above
+    version = java_version(answer.stderr + answer.stdout)
+    if version is None or version < _OLDEST_JAVA:
+        raise MissingError(f"java is version {version or 'unknown'}, which Kafka 4 does not run on: {remedy}")
+    return path
+
+
+def java_version(text: str) -> int | None:
+    """The major version in what `java -version` prints; None where it says none."""
+    found = re.search(r'version "(?:1\.)?(\d+)', text)
+    return int(found[1]) if found else None
+
+
+def _maven() -> str:
+    path = shutil.which("mvn")
+    if path is None:
+        raise MissingError("Maven (mvn) is not on PATH: install it (Debian: apt-get install maven)")
+    return path
+
+
+def _fetched(base: Path, name: str, title: str, fetch: Callable[[Path, Path, Console], None]) -> Path:
+    target = base / name
+    if target.is_dir():
+        return target
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DevError(
+            f"cannot make the cache {base} ({error.strerror}): set KESHI_CACHE to a directory"
+        ) from error
+    console = Console(stderr=True)
+    with _locked(base / f".{name}.lock", title, console):
+        if target.is_dir():  # somebody else was quicker
+            return target
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=base) as scratch:
+            ready = Path(scratch) / name
+            ready.mkdir()
+            fetch(ready, Path(scratch), console)
+            ready.rename(target)  # whole or not at all
+        console.print(f"{title}: fetched into {target} in {time.monotonic() - began:.0f} s", highlight=False)
+    return target
+
+
+@contextmanager
+def _locked(path: Path, title: str, console: Console) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"{title}: another process is fetching it, waiting", highlight=False)
+            fcntl.flock(file, fcntl.LOCK_EX)  # ends with that process; Maven has a bound of its own
+        yield
+
+
+def _fetch_kafka(target: Path, scratch: Path, console: Console) -> None:
+    _copy_jars("kafka", KAFKA_VERSION, target, scratch, console)
+
+
+def _fetch_postgres(target: Path, scratch: Path, console: Console) -> None:
+    jars = scratch / "jars"
+    _copy_jars("postgres", POSTGRES_VERSION, jars, scratch, console)
+    jar = next(jars.glob("embedded-postgres-binaries-*.jar"))
+    with zipfile.ZipFile(jar) as archive:
+        inner = next(name for name in archive.namelist() if name.endswith(".txz"))
+        with archive.open(inner) as packed, tarfile.open(fileobj=packed, mode="r|xz") as files:
+            files.extractall(target, filter="data")
+
+
+def _copy_jars(kind: str, version: str, target: Path, scratch: Path, console: Console) -> None:
+    """Run Maven and show how far it is; its output is shown only when it fails."""
+    java()  # Maven's own message for a missing Java says less
+    argv = [
+        _maven(),
+        "--batch-mode",
+        "--strict-checksums",
+        f"--file={Path(__file__).with_name(f'{kind}.xml')}",
+        f"-Dkeshi.version={version}",
+        f"-Dkeshi.arch={_architecture()}",
+        f"-DoutputDirectory={target}",
+        f"-DbuildDirectory={scratch / 'build'}",
+        "-DincludeScope=runtime",
+        _COPY,
+    ]
+    title = f"Fetching {kind} {version} with Maven"
+    if not console.is_terminal:
+        console.print(f"{title} …", highlight=False)
+    last: deque[str] = deque(maxlen=12)
+    with console.status(title) as status:
+        process = subprocess.Popen(  # noqa: S603 - argv is built here
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        timer = Timer(_MAVEN_SECONDS, process.kill)
+        timer.start()
+        try:
+            files = 0
+            assert process.stdout is not None
+            for line in process.stdout:
+                last.append(line.rstrip())
+                files += "Downloaded from" in line
+                status.update(f"{title}: {files} files")
+            code = process.wait()
+        finally:
+            timer.cancel()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if code != 0:
+        ending = "\n".join(f"  | {line}" for line in last)
+        raise DevError(
+            f"Maven could not fetch {kind} {version} (exit code {code}): is the network there, "
+            f"or a mirror set in ~/.m2/settings.xml? It ended with:\n{ending}"
+        )
+
+
+def _architecture() -> str:
+    machine = platform.machine().lower()
+    known = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64v8", "arm64": "arm64v8"}
+    if sys.platform != "linux" or machine not in known:
+        raise MissingError(
+            f"there is no PostgreSQL to fetch for {sys.platform} on {machine}: use Linux on x86-64 or ARM64"
+        )
+    return known[machine]
