@@ -1,0 +1,203 @@
+"""A look into both systems past every handler, judged by its own rules.
+
+`compare` holds two snapshots against what was to happen to whom:
+
+- **erase**: every record is gone, but for invoices within seven years of their issue and the payments of
+  those; they are there, restricted, and otherwise as they were.
+- **suspend_use**: every record is there, carries a marker, and is otherwise as it was; one that carried a
+  marker before is as it was altogether.
+- **resume_use**: every record is as it was before; one that was in suspension when the first snapshot was
+  taken has lost the marker, unless the company's own people had set it.
+- **untouched**, and everybody else: every record is as it was, to the byte. A record that was not there
+  before is wrong, whoever it is about.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from keshi.dev.systems.snapshots import Row, Rows, Snapshot, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from keshi.dev.systems.people import Person
+
+__all__ = ["Expectation", "Findings", "Found", "Snapshot", "compare", "snapshot"]
+
+SYSTEMS = ("billing", "crm")
+KEPT_YEARS = 7
+MOST_WRONG = 100
+"""So many references of wrong records are shown; `wrong_count` counts them all."""
+
+_OWN_MARKER = "manual"
+_MARKS = frozenset({"status", "suspended_by", "suspended_at"})
+
+
+class Expectation(StrEnum):
+    ERASE = "erase"
+    SUSPEND_USE = "suspend_use"
+    RESUME_USE = "resume_use"
+    UNTOUCHED = "untouched"
+
+
+class _Goal(StrEnum):
+    """What must have become of a record."""
+
+    GONE = "gone"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+    RETAINED = "retained"
+    SAME = "same"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the look found in one system.
+
+    `expected` says how many records should have come to each end; `gone`, `suspended`, `resumed` and
+    `retained` how many rightly did; `wrong` names all others, also bystanders that were changed.
+    """
+
+    expected: dict[str, int]
+    gone: int
+    suspended: int
+    resumed: int
+    retained: int
+    bystanders_before: str
+    bystanders_after: str
+    wrong: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.wrong and self.bystanders_before == self.bystanders_after
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "expected": self.expected,
+            "gone": self.gone,
+            "suspended": self.suspended,
+            "resumed": self.resumed,
+            "retained": self.retained,
+            "bystanders_before": self.bystanders_before,
+            "bystanders_after": self.bystanders_after,
+            "wrong_count": len(self.wrong),
+            "wrong": list(self.wrong[:MOST_WRONG]),
+        }
+
+
+@dataclass(frozen=True)
+class Findings:
+    systems: dict[str, Found]
+
+    @property
+    def ok(self) -> bool:
+        """True if everything that was to happen did, and nothing else."""
+        return all(found.ok for found in self.systems.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object: system → what was found there. References of records only, nothing personal."""
+        return {system: found.as_json() for system, found in self.systems.items()}
+
+
+def compare(
+    before: Snapshot, after: Snapshot, expectations: Sequence[tuple[Person, Expectation]], *, today: date
+) -> Findings:
+    """Judges what became of everybody's records.
+
+    Args:
+        before: taken before anything was asked for (or, for a resumption alone, while the suspension was on).
+        after: taken when all was said to be done.
+        expectations: at most one a person: what must be true in the end. Who is not named is untouched.
+        today: the day from which the statutory period is counted.
+
+    Raises:
+        ValueError: a person is named twice.
+    """
+    if len({person.number for person, _ in expectations}) != len(expectations):
+        raise ValueError("one expectation a person: what must be true of them in the end")
+    found = {}
+    for system in SYSTEMS:
+        acting = [(person, what) for person, what in expectations if what is not Expectation.UNTOUCHED]
+        wanted = {ref: what for person, what in acting for ref in person.refs(system)}
+        found[system] = _judge(system, before, after, wanted, today)
+    return Findings(found)
+
+
+def _judge(
+    system: str, before: Snapshot, after: Snapshot, wanted: Mapping[str, Expectation], today: date
+) -> Found:
+    old, new = before.systems[system], after.systems[system]
+    # A first snapshot that was taken too late would prove nothing: what it lacks counts as wrong.
+    wrong = set(wanted.keys() - old.keys())
+    expected: Counter[_Goal] = Counter()
+    right: Counter[_Goal] = Counter()
+    for ref in (old.keys() | new.keys()) - wrong:
+        goal = _goal(ref, old, wanted.get(ref, Expectation.UNTOUCHED), today)
+        expected[goal] += 1
+        if _met(goal, old.get(ref), new.get(ref)):
+            right[goal] += 1
+        else:
+            wrong.add(ref)
+    return Found(
+        expected={goal.value: expected[goal] for goal in _Goal if goal is not _Goal.SAME},
+        gone=right[_Goal.GONE],
+        suspended=right[_Goal.SUSPENDED],
+        resumed=right[_Goal.RESUMED],
+        retained=right[_Goal.RETAINED],
+        bystanders_before=before.bystanders_hash(system, wanted.keys()),
+        bystanders_after=after.bystanders_hash(system, wanted.keys()),
+        wrong=tuple(sorted(wrong)),
+    )
+
+
+def _goal(ref: str, old: Rows, expectation: Expectation, today: date) -> _Goal:
+    match expectation:
+        case Expectation.ERASE:
+            return _Goal.RETAINED if _kept_by_law(ref, old, today) else _Goal.GONE
+        case Expectation.SUSPEND_USE:
+            return _Goal.SUSPENDED
+        case Expectation.RESUME_USE:
+            return _Goal.RESUMED
+        case Expectation.UNTOUCHED:
+            return _Goal.SAME
+
+
+def _met(goal: _Goal, old: Row | None, new: Row | None) -> bool:
+    if goal is _Goal.GONE:
+        return new is None
+    if old is None or new is None:
+        return False
+    marker = old.get("suspended_by")
+    if goal is _Goal.RETAINED:
+        kept_marker = marker != _OWN_MARKER or new["suspended_by"] == _OWN_MARKER
+        return new["restricted"] is True and kept_marker and _alike(old, new, _MARKS | {"restricted"})
+    if goal is _Goal.SUSPENDED and not marker:
+        return bool(new["suspended_by"]) and _alike(old, new, _MARKS)
+    if goal is _Goal.RESUMED and marker not in {None, _OWN_MARKER}:
+        return not new["suspended_by"] and _alike(old, new, _MARKS)
+    return old == new
+
+
+def _alike(old: Row, new: Row, but: frozenset[str]) -> bool:
+    return all(old.get(name) == new.get(name) for name in (old.keys() | new.keys()) - but)
+
+
+def _kept_by_law(ref: str, rows: Rows, today: date) -> bool:
+    table, row = ref.partition(":")[0], rows[ref]
+    if table == "payments":
+        invoice = f"invoices:{row['invoice_id']}"
+        return invoice in rows and _kept_by_law(invoice, rows, today)
+    return table == "invoices" and today < _years_on(date.fromisoformat(row["issued_on"]), KEPT_YEARS)
+
+
+def _years_on(day: date, years: int) -> date:
+    """The same day in a later year; 29 February becomes the 28th, as PostgreSQL counts."""
+    try:
+        return day.replace(year=day.year + years)
+    except ValueError:
+        return day.replace(year=day.year + years, day=28)
