@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -64,9 +63,18 @@ def _nothing_may_be_skipped() -> bool:
     return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
-@contextmanager
-def lacking() -> Iterator[None]:
-    """Skip a test, by the name of what this machine lacks."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    yield from _skip_what_is_lacking()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    yield from _skip_what_is_lacking()
+
+
+def _skip_what_is_lacking() -> Iterator[None]:
+    """Whatever test runs into a program that this machine lacks is skipped by that program's name."""
     try:
         yield
     except MissingError as error:
@@ -79,7 +87,7 @@ def _share(config: pytest.Config, name: str, start: Callable[[Path, int], dict[s
     """Start a part once for all workers of this run and return what was recorded of it."""
     shared = config.stash[_shared]
     record = shared / f"{name}.json"
-    with (shared / f"{name}.lock").open("w") as lock, lacking():
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not record.exists():
             part = start(shared / name, config.stash[_owner])

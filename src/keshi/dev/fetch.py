@@ -152,31 +152,39 @@ def _copy_jars(kind: str, version: str, target: Path, scratch: Path, console: Co
     if not console.is_terminal:
         console.print(f"{title} …", highlight=False)
     last: deque[str] = deque(maxlen=12)
-    with console.status(title) as status:
-        process = subprocess.Popen(  # noqa: S603 - argv is built here
+    with (
+        console.status(title) as status,
+        subprocess.Popen(  # noqa: S603 - argv is built here
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        timer = Timer(_MAVEN_SECONDS, process.kill)
-        timer.start()
-        try:
-            files = 0
-            assert process.stdout is not None
-            for line in process.stdout:
-                last.append(line.rstrip())
-                files += "Downloaded from" in line
-                status.update(f"{title}: {files} files")
-            code = process.wait()
-        finally:
-            timer.cancel()
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        ) as process,
+        _ended_after(process, _MAVEN_SECONDS),
+    ):
+        assert process.stdout is not None
+        files = 0
+        for line in process.stdout:
+            last.append(line.rstrip())
+            files += "Downloaded from" in line
+            status.update(f"{title}: {files} files")
+    code = process.returncode
     if code != 0:
         ending = "\n".join(f"  | {line}" for line in last)
         raise DevError(
             f"Maven could not fetch {kind} {version} (exit code {code}): is the network there, "
             f"or a mirror set in ~/.m2/settings.xml? It ended with:\n{ending}"
         )
+
+
+@contextmanager
+def _ended_after(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+    timer = Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
 
 
 def _architecture() -> str:
