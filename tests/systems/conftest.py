@@ -7,18 +7,22 @@ import secrets
 import select
 import signal
 import subprocess
-import typing
+import time
 from datetime import date
+from typing import TYPE_CHECKING
 
 import httpx
+import psycopg
 import pytest
+from psycopg import sql
 
-from keshi.dev.systems import crm
+from keshi.dev.systems import billing, crm
 from keshi.dev.systems.crm.store import seed
-from keshi.dev.systems.people import people
+from keshi.dev.systems.people import Person, people
 
 TODAY = date(2026, 4, 1)
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 START_SECONDS = 30
@@ -32,27 +36,38 @@ class RunningCrm:
         self.token = secrets.token_urlsafe(16)
         self.token_file = data.with_name(f"{data.name}.token")
         self.token_file.write_text(self.token)
-        self.process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
     def start(self, *, slow_ms: int = 0) -> None:
         port = int(self.url.rpartition(":")[2]) if self.url else 0
         command = crm.command(self.data, port, self.token_file, slow_ms=slow_ms)
         with self.data.with_name(f"{self.data.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
-        line = self.process.stdout.readline() if ready else ""
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self._process = process
+        assert process.stdout
+        ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+        line = process.stdout.readline() if ready else ""
         assert line, self.log()
         self.url = json.loads(line)["url"]
 
     def log(self) -> str:
         return self.data.with_name(f"{self.data.name}.log").read_text()
 
+    def wait_for_log(self, text: str) -> None:
+        until = time.monotonic() + START_SECONDS
+        while text not in self.log():
+            assert time.monotonic() < until, f"no {text} in the log"
+            time.sleep(0.02)
+
     def end(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
-        self.process.stdout.close()
+        process = self._process
+        assert process
+        assert process.stdout
+        if process.poll() is None:
+            process.send_signal(number)
+        code = process.wait(timeout=20)
+        process.stdout.close()
         return code
 
     def client(self) -> httpx.Client:
@@ -61,12 +76,12 @@ class RunningCrm:
 
 
 @pytest.fixture(scope="session")
-def everybody():
+def everybody() -> tuple[Person, ...]:
     return people(40, today=TODAY)
 
 
 @pytest.fixture
-def crm_process(tmp_path, everybody):
+def crm_process(tmp_path: Path, everybody: tuple[Person, ...]) -> Iterator[RunningCrm]:
     seed(tmp_path / "crm", everybody)
     running = RunningCrm(tmp_path / "crm")
     running.start()
@@ -75,6 +90,26 @@ def crm_process(tmp_path, everybody):
 
 
 @pytest.fixture
-def crm_client(crm_process):
+def crm_client(crm_process: RunningCrm) -> Iterator[httpx.Client]:
     with crm_process.client() as client:
         yield client
+
+
+class RunningBilling:
+    """The billing database with sample people: the owner's connection string and the handler's."""
+
+    def __init__(self, dsn: str, role: str) -> None:
+        self.dsn = dsn
+        self.role = role
+        self.handler_dsn = billing.create(dsn, password=secrets.token_urlsafe(12), role=role)
+
+
+@pytest.fixture
+def billing_database(database: str, everybody: tuple[Person, ...]) -> Iterator[RunningBilling]:
+    running = RunningBilling(database, f"keshi_billing_{secrets.token_hex(6)}")
+    billing.seed(database, everybody)
+    yield running
+    with psycopg.connect(database) as connection:
+        role = sql.Identifier(running.role)
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))

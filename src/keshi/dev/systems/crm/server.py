@@ -113,7 +113,11 @@ class _Handler(BaseHTTPRequestHandler):
             return failure(500, "internal", "the CRM could not do this; it may be tried again")
 
     def _slow(self) -> None:
-        time.sleep(self.server.options.slow_seconds)
+        if self.server.options.slow_seconds:
+            _log(
+                method=self.command, slowed=True
+            )  # who waits to strike in the middle of a write waits for this
+            time.sleep(self.server.options.slow_seconds)
 
     def _body(self) -> bytes | Reply:
         length = self.headers.get("Content-Length", "0")
