@@ -1,0 +1,73 @@
+"""The records of one lane between the stream that brings them and the engine that takes them."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from keshi.orchestrator.stream.port import Lane, Record
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A lane in hand. A new assignment makes a new one, so that late answers to an old one are seen as such.
+
+    Attributes:
+        next: The ledger's next offset; meaningless before `ready`.
+        taken: `engine.take` was called: a release is due.
+        ready: Records are taken in.
+        lost_at: When the engine said that another owns it.
+        topic_id: Of the topic whose log the engine compared.
+        gap: The offset sought back to last, and how often in a row.
+        quiet_end: An end of the log up to which a second reader saw no record.
+        watched: Next offset and when the watch first saw it, with records waiting behind it.
+        stuck: Cycles in a row that moved nothing.
+    """
+
+    lane: Lane
+    next: int = -1
+    taken: bool = False
+    ready: bool = False
+    lost_at: float | None = None
+    topic_id: str | None = None
+    gap: tuple[int, int] = (-1, 0)
+    quiet_end: int = -1
+    watched: tuple[int, float] = (-1, 0.0)
+    stuck: int = 0
+    pending: deque[Record] = field(default_factory=deque)
+    drained: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, record: Record) -> bool:
+        """Take a record in, unless the ledger is past it."""
+        if not self.ready or record.offset < self.next:
+            return False
+        self.pending.append(record)
+        self.drained.clear()
+        return True
+
+    def run(self, limit: int) -> list[Record]:
+        """The next records without a hole, at most `limit`; they stay until `advance`."""
+        while self.pending and self.pending[0].offset < self.next:
+            self.pending.popleft()
+        records: list[Record] = []
+        for record in self.pending:
+            if len(records) == limit or (records and record.offset != records[-1].offset + 1):
+                break
+            records.append(record)
+        if not self.pending:
+            self.drained.set()
+        return records
+
+    def advance(self, next_offset: int) -> None:
+        """The ledger is at `next_offset`: what lies below is done."""
+        self.stuck = self.stuck + 1 if next_offset <= self.next else 0
+        self.next = max(self.next, next_offset)
+        while self.pending and self.pending[0].offset < self.next:
+            self.pending.popleft()
+        if not self.pending:
+            self.drained.set()
+
+    def drop(self) -> None:
+        """Forget what was brought, and let go of who waits for it."""
+        self.ready = False
+        self.pending.clear()
+        self.drained.set()
