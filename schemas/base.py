@@ -57,9 +57,7 @@ Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FreeText = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_no_nul)]
 """Text that a person wrote. It is sealed as soon as it is accepted."""
 
-RecordReference = Annotated[
-    str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)
-]
+RecordReference = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
 """One record in a system, as that system names it (`4711`). Travels only over HTTP, kept only sealed."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from keshi.schemas.base import Code, Count, Digest, Model, Moment, Name, Reference, RequestId, RuleId, Sealed, sha256
+from keshi.schemas.base import (
+    Code,
+    Count,
+    Digest,
+    Model,
+    Moment,
+    Name,
+    Reference,
+    RequestId,
+    RuleId,
+    Sealed,
+    sha256,
+)
 from keshi.schemas.commands import Action, Arrival, Assessment, Decision, Regime, Requester, Scope
 from keshi.schemas.identifiers import IdentifierType
 from keshi.schemas.inventory import Plan

@@ -29,11 +29,13 @@ class Envelope(Model, Generic[D]):
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: _Attribute | None = None
     traceparent: Traceparent | None = None
-    tracestate: Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
+    tracestate: Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = (
+        None
+    )
     data: D
 
 
-def wrap(  # noqa: PLR0913 - the attributes of a CloudEvent
+def wrap(
     data: BaseModel,
     *,
     kind: str,

@@ -34,6 +34,7 @@ class DecidedBy(StrEnum):
     WORKER = "worker"
     PERSON = "person"
     PLAN = "plan"
+    WITHDRAWAL = "withdrawal"
 
 
 class Verdict(StrEnum):
@@ -64,7 +65,9 @@ UNTOUCHED = frozenset(
 """Outcomes in which nothing was changed."""
 
 _NEEDS_GROUND = frozenset({Outcome.RETAINED_BY_LAW, Outcome.REFUSED})
-_NEEDS_REASON = frozenset({Outcome.IMPOSSIBLE, Outcome.ALTERNATIVE_MEASURE, Outcome.OUT_OF_SCOPE, Outcome.NOT_STARTED})
+_NEEDS_REASON = frozenset(
+    {Outcome.IMPOSSIBLE, Outcome.ALTERNATIVE_MEASURE, Outcome.OUT_OF_SCOPE, Outcome.NOT_STARTED}
+)
 
 
 class Residue(Model):

@@ -85,7 +85,13 @@ def difference(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> Differenc
                 continue
             if existing[spec.name] != spec.partitions:
                 found.change.append(
-                    Change(spec.name, "partitions", str(existing[spec.name]), str(spec.partitions), forbidden=True)
+                    Change(
+                        spec.name,
+                        "partitions",
+                        str(existing[spec.name]),
+                        str(spec.partitions),
+                        forbidden=True,
+                    )
                 )
             found.change.extend(_config_changes(admin, spec))
         return found

@@ -1,0 +1,175 @@
+"""Stage 5: what a report means for its task. A report counts if it speaks under the task's newest lease."""
+
+import hmac as compare
+from collections import Counter
+from collections.abc import Mapping
+
+from keshi.orchestrator import events as ev
+from keshi.orchestrator.context import Lease
+from keshi.orchestrator.request import TaskProgress
+from keshi.orchestrator.turn import Turn
+from keshi.schemas.commands import Action
+from keshi.schemas.grounds import grounds
+from keshi.schemas.inventory import PlannedTask
+from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
+from keshi.schemas.reports import Accepted, Completed, Failed, Intent, Report, signature
+from keshi.schemas.requests import TaskStatus
+from keshi.schemas.tasks import Mode, StopReason
+
+LEGAL: Mapping[Action, frozenset[Outcome]] = {
+    Action.ERASE: frozenset(
+        {
+            Outcome.ERASED,
+            Outcome.ANONYMISED,
+            Outcome.NOT_FOUND,
+            Outcome.RETAINED_BY_LAW,
+            Outcome.ALTERNATIVE_MEASURE,
+        }
+    ),
+    Action.SUSPEND_USE: frozenset({Outcome.SUSPENDED, Outcome.NOT_FOUND, Outcome.ALTERNATIVE_MEASURE}),
+    Action.RESUME_USE: frozenset({Outcome.RESUMED, Outcome.NOT_FOUND}),
+    Action.STOP_PROVISION: frozenset(
+        {Outcome.PROVISION_STOPPED, Outcome.NOT_FOUND, Outcome.ALTERNATIVE_MEASURE}
+    ),
+}
+"""What a worker may say of an act. Refusals and impossibilities are decided by people and plans."""
+
+
+class NotAuthentic(Exception):  # noqa: N818 - it is a finding
+    """A report that names a lease and is not signed under its secret."""
+
+
+def report(turn: Turn, message: Report) -> None:
+    """Take one report.
+
+    Raises:
+        NotAuthentic: the report goes to quarantine; its task is as before.
+    """
+    task = turn.task(message.system)
+    if task is None or task.ended or turn.state.closed or task.status is TaskStatus.WAITING:
+        return
+    if isinstance(message, Failed):
+        _failed(turn, task, message)
+        return
+    lease = turn.ctx.leases.newest(message.system)
+    if lease is None or message.lease_id != lease.lease_id:
+        return
+    if not compare.compare_digest(signature(message, turn.ctx.lease_secret(lease.lease_id)), message.hmac):
+        raise NotAuthentic
+    if isinstance(message, Accepted):
+        if task.attempt == message.attempt:
+            check_at = turn.later(message.check_after_seconds)
+            turn.add(
+                ev.TaskGoesOn(system=task.system, attempt=task.attempt, check_at=check_at, reason="accepted")
+            )
+        return
+    _completed(turn, task, message, lease)
+
+
+def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease) -> None:
+    planned = turn.plan.task(task.system)
+    if message.mode is not lease.mode or message.digest != lease.digest or message.attempt != lease.attempt:
+        again(turn, task, "report_inconsistent", None)
+        return
+    if lease.mode is Mode.IDENTIFY:
+        turn.add(ev.TaskIdentified(system=task.system, attempt=task.attempt, learned=dict(lease.learned)))
+        turn.start()
+        return
+    problem = inconsistency(message, lease, planned, turn.state.accepted.action)
+    if problem:
+        again(turn, task, problem, None)
+        return
+    outcomes = message.outcomes
+    if lease.mode is Mode.CHECK:
+        remaining = any(o.outcome is Outcome.NOT_STARTED for o in outcomes)
+        if remaining and not turn.state.withdrawn and task.refusal is None:
+            again(turn, task, "not_done_yet", None)
+            return
+        outcomes = tuple(_why_left(o, task) for o in outcomes)
+    turn.add(
+        ev.TaskEnded(
+            system=task.system,
+            outcomes=outcomes,
+            counts=dict(lease.counts),
+            digest=lease.digest,
+            searched=lease.searched,
+            checked_at=message.checked_at,
+            handler=message.handler,
+            residue=message.residue,
+            acts_entered=turn.ctx.leases.acts(task.system),
+        )
+    )
+    turn.start()
+
+
+def _why_left(outcome: CategoryOutcome, task: TaskProgress) -> CategoryOutcome:
+    if outcome.outcome is not Outcome.NOT_STARTED:
+        return outcome
+    if task.refusal is not None:
+        return outcome.model_copy(
+            update={
+                "outcome": Outcome.REFUSED,
+                "decided_by": DecidedBy.PERSON,
+                "ground": task.refusal.ground,
+                "reason": None,
+            }
+        )
+    return outcome.model_copy(update={"decided_by": DecidedBy.WITHDRAWAL, "reason": "withdrawn"})
+
+
+def inconsistency(message: Completed, lease: Lease, planned: PlannedTask, action: Action) -> str | None:
+    """Why a report cannot be true of the union that the ledger has; None where it can."""
+    legal = LEGAL[action] | ({Outcome.NOT_STARTED} if lease.mode is Mode.CHECK else frozenset())
+    counted: Counter[str] = Counter()
+    for outcome in message.outcomes:
+        if outcome.outcome not in legal or outcome.decided_by is not DecidedBy.WORKER:
+            return "outcome_not_legal"
+        if outcome.category not in planned.categories:
+            return "category_not_planned"
+        if outcome.outcome is Outcome.RETAINED_BY_LAW and not _retention_known(outcome, planned):
+            return "retention_not_known"
+        if outcome.items is not None and len(set(outcome.items)) != outcome.count:
+            return "items_not_counted"
+        if outcome.outcome is Outcome.RETAINED_BY_LAW and outcome.items is None:
+            return "items_not_named"
+        counted[outcome.category] += outcome.count
+    if set(counted) != set(planned.categories):
+        return "category_missing"
+    if any(counted[c] != lease.counts.get(c, 0) for c in planned.categories):
+        return "counts_differ"
+    return None
+
+
+def _retention_known(outcome: CategoryOutcome, planned: PlannedTask) -> bool:
+    rules = [r for r in planned.retention if r.category == outcome.category and r.ground == outcome.ground]
+    ground = grounds().get(outcome.ground or "")
+    return bool(rules) and ground is not None and ground.retains
+
+
+def _failed(turn: Turn, task: TaskProgress, message: Failed) -> None:
+    if message.attempt != task.attempt or task.status is not TaskStatus.OPEN:
+        return
+    if message.error in {StopReason.OVER_LIMIT, StopReason.ACTS_SPENT}:
+        turn.hold(task, message.error, over_limit=message.error == StopReason.OVER_LIMIT)
+    elif message.intent is Intent.PERSON:
+        turn.hold(task, "handler_asks", message.error)
+    else:
+        again(turn, task, message.error, message.retry_after_seconds)
+
+
+def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None) -> None:
+    """Schedule the next attempt, or ask a person when they are spent."""
+    policy = turn.ctx.policy
+    if task.spent >= policy.max_attempts:
+        turn.hold(task, "attempts_spent", error)
+    else:
+        schedule = policy.retry_schedule
+        wait = schedule[min(max(task.spent, 1), len(schedule)) - 1]
+        turn.add(
+            ev.TaskFailed(
+                system=task.system,
+                attempt=task.attempt,
+                error=error,
+                next_at=turn.later(max(wait, retry_after or 0)),
+            )
+        )

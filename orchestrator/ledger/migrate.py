@@ -1,0 +1,60 @@
+"""Brings the ledger's schema up, and says clearly when it is not this version's."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+
+from keshi.orchestrator.ledger.port import SchemaMismatch
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def wanted_version() -> str:
+    """The schema version that this code works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def current_version(connection: Connection) -> str | None:
+    """The version that the database has; None where there is no ledger yet."""
+    context = MigrationContext.configure(connection, opts={"version_table": "keshi_schema"})
+    return context.get_current_revision()
+
+
+def check_schema(connection: Connection) -> None:
+    """Raise SchemaMismatch unless the database has the wanted version."""
+    have, want = current_version(connection), wanted_version()
+    if have == want:
+        return
+    if have is None:
+        raise SchemaMismatch("the database holds no ledger: run `keshi ledger migrate`")
+    known = {s.revision for s in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if have in known:
+        raise SchemaMismatch(
+            f"the ledger's schema is {have}, this version needs {want}: run `keshi ledger migrate`"
+        )
+    raise SchemaMismatch(
+        f"the ledger's schema is {have}, newer than this version of keshi ({want}): upgrade keshi"
+    )
+
+
+def migrate(engine: Engine) -> tuple[str | None, str]:
+    """Bring the schema up to the wanted version.
+
+    Returns:
+        The version before and after.
+    """
+    with engine.begin() as connection:
+        before = current_version(connection)
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        return before, wanted_version()

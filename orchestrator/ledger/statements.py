@@ -1,0 +1,212 @@
+"""The SQL of the ledger on PostgreSQL. Values travel as parameters alone; lists as one JSON document."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import TextClause, text
+
+from keshi.orchestrator.ledger.port import Batch, Position
+
+_LISTED = "(SELECT value FROM json_array_elements_text(CAST(:ids AS json)))"
+
+STATES = text(f"SELECT request_id, state::text AS state FROM requests WHERE request_id IN {_LISTED}")  # noqa: S608
+KEYS = text(f"SELECT owner, kek_id, wrapped FROM keys WHERE owner IN {_LISTED}")  # noqa: S608
+PLANS = text(f"SELECT hash, body::text AS body FROM plans WHERE hash IN {_LISTED}")  # noqa: S608
+CLOSURES = text(f"SELECT request_id, record FROM closures WHERE request_id IN {_LISTED}")  # noqa: S608
+MANIFESTS = text(
+    f"SELECT request_id, system, manifest FROM evidence WHERE request_id IN {_LISTED} ORDER BY at, begin_id"  # noqa: S608
+)
+LEASES = text(
+    "SELECT e.begin_id, e.request_id, e.system, e.attempt, e.mode, e.digest, e.counts::text AS counts, e.at, "  # noqa: S608
+    "e.searched::text AS searched, e.learned::text AS learned, l.lease_id, l.at AS granted_at, "
+    "greatest(l.until, (SELECT max(r.until) FROM renewals r WHERE r.lease_id = l.lease_id)) AS until "
+    f"FROM evidence e LEFT JOIN leases l ON l.begin_id = e.begin_id WHERE e.request_id IN {_LISTED} "
+    "ORDER BY e.request_id, e.system, l.ordinal NULLS LAST, e.at"
+)
+_OBLIGATION = (
+    "SELECT obligation_id, request_id, partition, system, kind, state, due, coalesce(sealed, '') AS sealed, "
+    "data::text AS data, sequence FROM obligations"
+)
+OBLIGATIONS = text(f"{_OBLIGATION} WHERE obligation_id IN {_LISTED}")
+OBLIGATIONS_OF = text(f"{_OBLIGATION} WHERE request_id = :r ORDER BY due NULLS LAST, obligation_id")
+# Sorted, so that two transactions that want the same people cannot wait for each other in a circle.
+LOCK_HOLDERS = text(
+    "SELECT count(pg_advisory_xact_lock(k)) FROM (SELECT DISTINCT ('x' || substr(value, 1, 16))::bit(64)::bigint AS k "
+    "FROM json_array_elements_text(CAST(:ids AS json)) ORDER BY 1) AS holders"
+)
+# FOR UPDATE waits for a closing that has not committed yet, and then reads the row as it became.
+CLAIMS = text(
+    f"SELECT holder, request_id, partition, number FROM claims WHERE holder IN {_LISTED} "  # noqa: S608
+    "ORDER BY number, holder FOR UPDATE"
+)
+SUSPENSIONS = text(
+    "SELECT m.holder, m.system, m.obligation_id FROM remembered m JOIN obligations o USING (obligation_id) "  # noqa: S608
+    f"WHERE o.state = 'open' AND m.holder IN {_LISTED} ORDER BY m.obligation_id"
+)
+INBOX = text("SELECT id, request_id, data::text AS data FROM inbox WHERE partition = :p ORDER BY id LIMIT :n")
+DUE = text(
+    "SELECT request_id FROM requests WHERE partition = :p AND next_due <= :now ORDER BY next_due LIMIT :n"
+)
+CHAIN = text("SELECT chain_number, chain_head FROM lanes WHERE stage = 'reports' AND partition = :p")
+NUMBERS = text("SELECT nextval('acceptance') FROM generate_series(1, :n)")
+RECENT = text(
+    "SELECT state::text AS state FROM requests WHERE number < :before AND (:all OR status <> 'closed') "
+    "ORDER BY number DESC LIMIT :n"
+)
+HISTORY = text(
+    "SELECT sequence, kind, at, data::text AS data FROM events WHERE stream = :s ORDER BY sequence"
+)
+WAITING = text(
+    "SELECT p::integer AS partition, CASE WHEN EXISTS (SELECT 1 FROM inbox i WHERE i.partition = p::integer) "
+    "THEN clock_timestamp() ELSE (SELECT min(next_due) FROM requests r WHERE r.partition = p::integer "
+    "AND r.next_due IS NOT NULL) END AS due FROM json_array_elements_text(CAST(:ps AS json)) AS p"
+)
+
+INSERT_BEGINS = text(
+    """WITH given AS (SELECT CAST(:batch AS json) AS b),
+    found AS (INSERT INTO evidence (begin_id, request_id, partition, system, attempt, mode, manifest, digest, counts,
+                                    searched, learned, at)
+        SELECT x.begin_id, x.request_id, x.partition, x.system, x.attempt, x.mode, x.manifest, x.digest,
+               x.counts::json, x.searched::json, x.learned::json, :now
+        FROM given, json_to_recordset(b->'evidence') AS x(begin_id text, request_id text, partition int, system text,
+             attempt int, mode text, manifest text, digest text, counts text, searched text, learned text)
+        ON CONFLICT (begin_id) DO NOTHING),
+    granted AS (INSERT INTO leases (lease_id, begin_id, request_id, system, ordinal, at, until)
+        SELECT x.lease_id, x.begin_id, x.request_id, x.system, x.ordinal, :now, x.until
+        FROM given, json_to_recordset(b->'leases') AS x(lease_id text, begin_id text, request_id text, system text,
+             ordinal int, until timestamptz) WHERE x.ordinal > 0)
+    INSERT INTO renewals (lease_id, until)
+        SELECT x.lease_id, x.until FROM given, json_to_recordset(b->'leases')
+            AS x(lease_id text, ordinal int, until timestamptz) WHERE x.ordinal = 0
+        ON CONFLICT DO NOTHING"""
+)
+
+_SECTIONS = {
+    "events": """INSERT INTO events (stream, sequence, partition, kind, at, data)
+        SELECT x.stream, x.sequence, x.partition, x.kind, :now, x.data::json FROM given, json_to_recordset(b->'events')
+        AS x(stream text, sequence int, partition int, kind text, data text)""",
+    "states": """INSERT INTO requests (request_id, partition, sequence, status, number, next_due, state)
+        SELECT x.request_id, x.partition, x.sequence, x.status, x.number, x.next_due, x.state::json
+        FROM given, json_to_recordset(b->'states') AS x(request_id text, partition int, sequence int, status text,
+        number bigint, next_due timestamptz, state text)
+        ON CONFLICT (request_id) DO UPDATE SET sequence = excluded.sequence, status = excluded.status,
+        number = excluded.number, next_due = excluded.next_due, state = excluded.state""",
+    "due_moved": """UPDATE requests SET next_due = x.due FROM given, json_to_recordset(b->'due_moved')
+        AS x(request_id text, due timestamptz) WHERE requests.request_id = x.request_id""",
+    "inbox": """INSERT INTO inbox (partition, request_id, data) SELECT x.partition, x.request_id, x.data::json
+        FROM given, json_to_recordset(b->'inbox') AS x(partition int, request_id text, data text)""",
+    "inbox_done": """DELETE FROM inbox USING given WHERE id IN
+        (SELECT v::bigint FROM json_array_elements_text(b->'inbox_done') AS v)""",
+    "outbox": """INSERT INTO outbox (id, stage, partition, topic, to_partition, key, value)
+        SELECT x.id, x.stage, x.partition, x.topic, x.to_partition, x.key, x.value
+        FROM given, json_to_recordset(b->'outbox') AS x(id text, stage text, partition int, topic text,
+        to_partition int, key text, value text)""",
+    "outbox_done": """DELETE FROM outbox USING given WHERE id IN
+        (SELECT v FROM json_array_elements_text(b->'outbox_done') AS v)""",
+    "arrivals": """INSERT INTO arrivals (topic_id, partition, place, result, request_id, code, at)
+        SELECT x.topic_id, x.partition, x.place, x.result, x.request_id, x.code, :now
+        FROM given, json_to_recordset(b->'arrivals') AS x(topic_id text, partition int, place bigint, result text,
+        request_id text, code text) ON CONFLICT DO NOTHING""",
+    "quarantine": """INSERT INTO quarantine (stage, partition, place, reason, field, size, sealed, at)
+        SELECT x.stage, x.partition, x.place, x.reason, x.field, x.size, x.sealed, :now
+        FROM given, json_to_recordset(b->'quarantine') AS x(stage text, partition int, place bigint, reason text,
+        field text, size bigint, sealed text)""",
+    "claims": """INSERT INTO claims (holder, request_id, partition, number)
+        SELECT x.holder, x.request_id, x.partition, x.number FROM given, json_to_recordset(b->'claims')
+        AS x(holder text, request_id text, partition int, number bigint)""",
+    "claims_ended": """DELETE FROM claims USING given WHERE request_id IN
+        (SELECT v FROM json_array_elements_text(b->'claims_ended') AS v)""",
+    "keys": """INSERT INTO keys (owner, kek_id, wrapped) SELECT x.owner, x.kek_id, x.wrapped
+        FROM given, json_to_recordset(b->'keys') AS x(owner text, kek_id text, wrapped text)""",
+    "keys_destroyed": """DELETE FROM keys USING given WHERE owner IN
+        (SELECT v FROM json_array_elements_text(b->'keys_destroyed') AS v)""",
+    "plans": """INSERT INTO plans (hash, body) SELECT x.hash, x.body::json FROM given,
+        json_to_recordset(b->'plans') AS x(hash text, body text) ON CONFLICT DO NOTHING""",
+    "inventories": """INSERT INTO inventories (hash, body) SELECT x.hash, x.body::json FROM given,
+        json_to_recordset(b->'inventories') AS x(hash text, body text) ON CONFLICT DO NOTHING""",
+    "closures": """INSERT INTO closures (request_id, partition, number, hash, record, at)
+        SELECT x.request_id, x.partition, x.number, x.hash, x.record, :now
+        FROM given, json_to_recordset(b->'closures') AS x(request_id text, partition int, number bigint, hash text,
+        record text)""",
+    "obligations": """INSERT INTO obligations (obligation_id, request_id, partition, system, kind, state, sequence,
+        due, sealed, data)
+        SELECT x.obligation_id, x.request_id, x.partition, x.system, x.kind, x.state, x.sequence, x.due, x.sealed,
+        x.data::json FROM given, json_to_recordset(b->'obligations') AS x(obligation_id text, request_id text,
+        partition int, system text, kind text, state text, sequence int, due timestamptz, sealed text, data text)""",
+    "remembered": """INSERT INTO remembered (holder, obligation_id, system)
+        SELECT x.holder, x.obligation_id, x.system FROM given, json_to_recordset(b->'remembered')
+        AS x(holder text, obligation_id text, system text)""",
+    "obligations_met": """UPDATE obligations SET state = 'met', sealed = NULL, due = NULL, sequence = x.sequence
+        FROM given, json_to_recordset(b->'obligations_met') AS x(obligation_id text, sequence int)
+        WHERE obligations.obligation_id = x.obligation_id""",
+    "forgotten": """DELETE FROM remembered USING given WHERE obligation_id IN
+        (SELECT v FROM json_array_elements_text(b->'forgotten') AS v)""",
+    "chain": """UPDATE lanes SET chain_number = (b->'chain'->>'number')::bigint, chain_head = b->'chain'->>'head'
+        FROM given WHERE stage = 'reports' AND partition = (b->'chain'->>'partition')::int""",
+}
+
+
+def write(names: tuple[str, ...]) -> TextClause:
+    """One statement that does all of these sections."""
+    parts = ",\n".join(f"{name}_ AS ({_SECTIONS[name]})" for name in names)
+    return text(
+        f"WITH given AS (SELECT CAST(:batch AS json) AS b),\n{parts}\nSELECT CAST(:now AS timestamptz)"
+    )
+
+
+def plain(row: Any) -> dict[str, Any]:
+    """A row as JSON data."""
+    return asdict(row)
+
+
+def sections(batch: Batch, position: Position) -> dict[str, Any]:
+    """What a batch writes, by section, sorted by key; empty sections left out."""
+    lane = {"stage": position.stage, "partition": position.partition}
+    found: dict[str, Any] = {
+        "events": [
+            {**plain(e), "partition": position.partition}
+            for e in sorted(batch.events, key=lambda e: (e.stream, e.sequence))
+        ],
+        "states": [
+            {
+                "request_id": s.request_id,
+                "partition": s.partition,
+                "sequence": s.sequence,
+                "status": s.status.value,
+                "number": s.number,
+                "next_due": due.isoformat() if due else None,
+                "state": s.model_dump_json(),
+            }
+            for s, due in sorted(batch.states, key=lambda pair: pair[0].request_id)
+        ],
+        "due_moved": [{"request_id": r, "due": d.isoformat()} for r, d in sorted(batch.due_moved)],
+        "inbox": [plain(r) for r in batch.inbox],
+        "inbox_done": sorted(batch.inbox_done),
+        "outbox": [{**plain(r), **lane} for r in batch.outbox],
+        "outbox_done": sorted(batch.outbox_done),
+        "arrivals": [{**plain(a), "place": a.offset} for a in batch.arrivals],
+        "quarantine": [{**plain(q), "place": q.offset} for q in batch.quarantine],
+        "claims": [plain(c) for c in sorted(batch.claims, key=lambda c: (c.holder, c.request_id))],
+        "claims_ended": sorted(batch.claims_ended),
+        "keys": [
+            {"owner": k.owner, "kek_id": k.key.kek_id, "wrapped": k.key.wrapped.hex()}
+            for k in sorted(batch.keys, key=lambda k: k.owner)
+        ],
+        "keys_destroyed": sorted(batch.keys_destroyed),
+        "plans": [{"hash": h, "body": b} for h, b in sorted(batch.plans.items())],
+        "inventories": [{"hash": h, "body": b} for h, b in sorted(batch.inventories.items())],
+        "closures": [plain(c) for c in batch.closures],
+        "obligations": [{**plain(o), "due": o.due.isoformat() if o.due else None} for o in batch.obligations],
+        "remembered": [
+            {"holder": h, "obligation_id": o, "system": s} for h, o, s in sorted(batch.remembered)
+        ],
+        "obligations_met": [{"obligation_id": o, "sequence": n} for o, n in sorted(batch.obligations_met)],
+        "forgotten": sorted(o for o, _ in batch.obligations_met),
+    }
+    if batch.chain:
+        found["chain"] = {
+            "number": batch.chain.number,
+            "head": batch.chain.head,
+            "partition": position.partition,
+        }
+    return {name: rows for name, rows in found.items() if rows}
