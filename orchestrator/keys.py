@@ -1,0 +1,110 @@
+"""All that keshi does with keys: one place names every purpose.
+
+The ledger's own secret is made at the first start and stands wrapped in the ledger. What has to be answered after a
+request's key is gone (is this the same person? was this record in that manifest?) hangs on it; what must be gone
+with the request hangs on the request's own key.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from keshi.orchestrator.ledger.port import KeyRow, Ledger
+from keshi.runtime.sealing import Key, KeyRing, WrappedKey
+from keshi.schemas.base import canonical
+from keshi.schemas.identifiers import Identifier
+from keshi.schemas.tasks import Found
+
+_IDENTIFIERS: TypeAdapter[tuple[Identifier, ...]] = TypeAdapter(tuple[Identifier, ...])
+_SECRET = "ledger"  # noqa: S105 - the name of a secret, not one
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Keys:
+    """The keys of one ledger."""
+
+    ring: KeyRing
+    root: Key
+
+    @classmethod
+    def of(cls, ring: KeyRing, ledger: Ledger) -> "Keys":
+        """The keys of a ledger; its secret is made if this is the first start."""
+        found = ledger.secret(KeyRow(_SECRET, ring.wrap(Key.random(), _SECRET)))
+        return cls(ring, ring.unwrap(found.key, _SECRET))
+
+    # --- keys that are destroyed with what they belong to
+
+    def new(self, owner: str) -> tuple[Key, WrappedKey]:
+        """A key for a request or an obligation, and how it may stand in the ledger."""
+        key = Key.random()
+        return key, self.ring.wrap(key, owner)
+
+    def open(self, wrapped: WrappedKey, owner: str) -> Key:
+        """The key of a request or an obligation."""
+        return self.ring.unwrap(wrapped, owner)
+
+    @staticmethod
+    def seal_identifiers(key: Key, system: str, identifiers: Iterable[Identifier]) -> str:
+        """Identifiers for one system alone."""
+        return key.derive(f"system/{system}").seal([i.model_dump() for i in identifiers])
+
+    @staticmethod
+    def open_identifiers(key: Key, system: str, sealed: str) -> tuple[Identifier, ...]:
+        """What `seal_identifiers` sealed for this system."""
+        return _IDENTIFIERS.validate_python(key.derive(f"system/{system}").open(sealed), strict=False)
+
+    @staticmethod
+    def seal_manifest(key: Key, system: str, manifest: Sequence[Found]) -> str:
+        """Evidence, or the references of an obligation."""
+        return key.derive(f"manifest/{system}").seal([[f.category, f.ref, f.was] for f in manifest])
+
+    @staticmethod
+    def open_manifest(key: Key, system: str, sealed: str) -> tuple[Found, ...]:
+        """What `seal_manifest` sealed."""
+        rows = key.derive(f"manifest/{system}").open(sealed)
+        return tuple(Found(category=c, ref=r, was=w) for c, r, w in rows)
+
+    # --- keyed hashes that outlive the request
+
+    def holder(self, identifier: Identifier) -> str:
+        """The keyed hash that stands for a person's identifier."""
+        normal = identifier.normal()
+        return self.root.derive("holder").mac(f"{normal.type}\x00{normal.value}".encode())
+
+    def fingerprint(self, kind: str, data: dict[str, Any]) -> str:
+        """Tells whether a command came before, without keeping it."""
+        return self.root.derive("fingerprint").mac(kind.encode() + b"\x00" + canonical(data))
+
+    def commitment(self, request_id: str, system: str, union: Iterable[Found]) -> str:
+        """Keyed digest of a union of manifests, in its canonical order."""
+        rows = [[f.category, f.ref, f.was] for f in union]
+        return self.root.derive("manifest").mac(canonical([request_id, system, rows]))
+
+    # --- secrets and signatures that are derived, not stored
+
+    def lease_secret(self, lease_id: str) -> str:
+        """The secret under which a report has to be signed."""
+        return self.root.derive("lease").mac(lease_id.encode())
+
+    def decision_signature(self, data: dict[str, Any]) -> str:
+        """Signs a person's decision: `DecideTask` without its signature."""
+        return self.root.derive("decision").mac(canonical({k: v for k, v in data.items() if k != "signature"}))
+
+    # --- free text and quarantined payloads, kept as long as their record
+
+    def seal_text(self, request_id: str, words: str) -> str:
+        """Free text that a person wrote about a request."""
+        return self.root.derive(f"text/{request_id}").seal(words)
+
+    def open_text(self, request_id: str, sealed: str) -> str:
+        """What `seal_text` sealed."""
+        return str(self.root.derive(f"text/{request_id}").open(sealed))
+
+    def seal_payload(self, payload: bytes) -> str:
+        """A message that could not be read."""
+        return self.root.derive("quarantine").seal(payload.hex())
+
+    def __repr__(self) -> str:
+        return "Keys(…)"
