@@ -3,6 +3,7 @@
 import fcntl
 import os
 import platform
+import pwd
 import re
 import shutil
 import subprocess
@@ -89,11 +90,11 @@ def _fetched(base: Path, name: str, title: str, fetch: Callable[[Path, Path, Con
     if target.is_dir():
         return target
     try:
-        base.mkdir(parents=True, exist_ok=True)
+        if not base.is_dir():
+            base.mkdir(parents=True, exist_ok=True)
+            base.chmod(0o755)  # whatever the umask: a server may run as another user
     except OSError as error:
-        raise DevError(
-            f"cannot make the cache {base} ({error.strerror}): set KESHI_CACHE to a directory"
-        ) from error
+        raise DevError(f"cannot make the cache {base} ({error.strerror}): set KESHI_CACHE to a directory") from error
     console = Console(stderr=True)
     with _locked(base / f".{name}.lock", title, console):
         if target.is_dir():  # somebody else was quicker
@@ -103,6 +104,7 @@ def _fetched(base: Path, name: str, title: str, fetch: Callable[[Path, Path, Con
             ready = Path(scratch) / name
             ready.mkdir()
             fetch(ready, Path(scratch), console)
+            ready.chmod(0o755)
             ready.rename(target)  # whole or not at all
         console.print(f"{title}: fetched into {target} in {time.monotonic() - began:.0f} s", highlight=False)
     return target
@@ -130,7 +132,9 @@ def _fetch_postgres(target: Path, scratch: Path, console: Console) -> None:
     with zipfile.ZipFile(jar) as archive:
         inner = next(name for name in archive.namelist() if name.endswith(".txz"))
         with archive.open(inner) as packed, tarfile.open(fileobj=packed, mode="r|xz") as files:
-            files.extractall(target, filter="data")
+            # Python has this filter since 3.11.4; older ones ignore the attribute.
+            files.extraction_filter = getattr(tarfile, "data_filter", None)
+            files.extractall(target)  # noqa: S202 - Maven has checked the archive against its digest
 
 
 def _copy_jars(kind: str, version: str, target: Path, scratch: Path, console: Console) -> None:
@@ -146,6 +150,7 @@ def _copy_jars(kind: str, version: str, target: Path, scratch: Path, console: Co
         f"-DoutputDirectory={target}",
         f"-DbuildDirectory={scratch / 'build'}",
         "-DincludeScope=runtime",
+        *_repository(scratch),
         _COPY,
     ]
     title = f"Fetching {kind} {version} with Maven"
@@ -172,6 +177,20 @@ def _copy_jars(kind: str, version: str, target: Path, scratch: Path, console: Co
             f"Maven could not fetch {kind} {version} (exit code {code}): is the network there, "
             f"or a mirror set in ~/.m2/settings.xml? It ended with:\n{ending}"
         )
+
+
+def _repository(scratch: Path) -> list[str]:
+    """Where Maven keeps what it fetched: its own default, unless this user has no home to keep it in.
+
+    Maven looks into the user database, not at `HOME`; containers run as users with no entry there.
+    """
+    try:
+        home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        home = None
+    if home is not None and os.access(home, os.W_OK | os.X_OK):
+        return []
+    return [f"-Dmaven.repo.local={scratch / 'repository'}"]
 
 
 @contextmanager
