@@ -138,7 +138,9 @@ class PostgresServer:
         if (self.data / "PG_VERSION").exists():
             self._password = secret.read_text(encoding="ascii")
             return
-        self._options.directory.mkdir(parents=True, exist_ok=True)
+        if not self._options.directory.is_dir():
+            self._options.directory.mkdir(parents=True)
+            self._options.directory.chmod(0o711)  # whatever the umask: the server's user passes through
         if not places.reachable(self._options.directory, self._user):
             who = self._user.name if self._user else ""
             raise DevError(
