@@ -135,6 +135,9 @@ def _fetch_postgres(target: Path, scratch: Path, console: Console) -> None:
             # Python has this filter since 3.11.4; older ones ignore the attribute.
             files.extraction_filter = getattr(tarfile, "data_filter", None)
             files.extractall(target)  # noqa: S202 - Maven has checked the archive against its digest
+    for path in target.rglob("*"):
+        if not path.is_symlink():  # whatever the umask: a server may run as another user
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
 
 
 def _copy_jars(kind: str, version: str, target: Path, scratch: Path, console: Console) -> None:
