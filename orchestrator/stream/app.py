@@ -17,6 +17,7 @@ from keshi.orchestrator.stream.settings import StreamSettings
 _REBALANCE_SECONDS = 60.0
 _REQUEST_SECONDS = 40.0
 _POLL_SECONDS = 600.0
+_METADATA_MS = 30_000
 
 
 class _Boot(BootStrategy):  # type: ignore[misc] # Faust is untyped to mypy here
@@ -120,6 +121,7 @@ def _options(settings: StreamSettings) -> dict[str, Any]:
         "broker_commit_interval": settings.commit_seconds,
         "broker_check_crcs": True,
         "consumer_auto_offset_reset": "earliest",
+        "consumer_metadata_max_age_ms": _METADATA_MS,
         "consumer_group_instance_id": settings.instance_id,
         "stream_buffer_maxsize": 2 * settings.max_batch,
         "stream_wait_empty": False,

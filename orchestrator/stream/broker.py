@@ -4,7 +4,7 @@ It says what the log holds when Faust and the ledger disagree, and notices a top
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from keshi.runtime.kafka import client_config, unreachable
 from keshi.runtime.settings import ConfigurationError
 
 _CALL_MS = 10_000
+_PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,14 @@ class Sight:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A topic's UUID (as far as the broker has one) and number of partitions."""
+
+    topic_id: str | None
+    partitions: int
+
+
 class BrokerView:
     """Looks, and never takes part in a group. Blocking; used by one thread at a time."""
 
@@ -36,11 +45,11 @@ class BrokerView:
         self._consumer: Any = None
         self._admin: Any = None
 
-    def wait_for_topics(self) -> Mapping[str, int]:
+    def wait_for_topics(self) -> Mapping[str, Shape]:
         """Wait, for a bounded time, until the broker answers and has the topics.
 
         Returns:
-            Topic to number of partitions.
+            What it has.
 
         Raises:
             ConfigurationError: With what to do.
@@ -48,15 +57,18 @@ class BrokerView:
         deadline = time.monotonic() + self._settings.connect_seconds
         while True:
             try:
-                return self._partitions()
+                shapes = self.topics()
             except (KafkaError, OSError):
-                self.close()
-                if time.monotonic() >= deadline:
-                    raise unreachable(self._settings.kafka) from None
-            except ConfigurationError:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(0.3)
+                problem = unreachable(self._settings.kafka)
+            else:
+                missing = [topic for topic, shape in shapes.items() if not shape.partitions]
+                if not missing:
+                    return shapes
+                names = ", ".join(missing)
+                problem = ConfigurationError(f"Kafka has no topic {names}: make it with `keshi topics apply`")
+            if time.monotonic() >= deadline:
+                raise problem
+            time.sleep(_PAUSE_SECONDS)
 
     def bounds(self, lanes: Collection[Lane]) -> dict[Lane, LogBounds]:
         """Start, end and topic id of the log of each lane.
@@ -71,11 +83,11 @@ class BrokerView:
             reader = self._reader()
             starts = reader.beginning_offsets(list(spots.values()), timeout_ms=_CALL_MS)
             ends = reader.end_offsets(list(spots.values()), timeout_ms=_CALL_MS)
-            ids = self._topic_ids({spot.topic for spot in spots.values()})
+            shapes = self.topics()
         except (KafkaError, OSError):
             self.close()
             raise
-        return {lane: LogBounds(starts[tp], ends[tp], ids.get(tp.topic)) for lane, tp in spots.items()}
+        return {lane: LogBounds(starts[tp], ends[tp], shapes[tp.topic].topic_id) for lane, tp in spots.items()}
 
     def look(self, lane: Lane, offset: int, wait_seconds: float = 5.0) -> Sight:
         """Read from an offset and say what comes first.
@@ -88,15 +100,28 @@ class BrokerView:
             reader = self._reader()
             start = reader.beginning_offsets([spot], timeout_ms=_CALL_MS)[spot]
             end = reader.end_offsets([spot], timeout_ms=_CALL_MS)[spot]
-            first = (
-                self._first(reader, spot, offset, end, time.monotonic() + wait_seconds)
-                if start <= offset
-                else None
-            )
+            first = self._first(reader, spot, offset, end, time.monotonic() + wait_seconds) if start <= offset else None
         except (KafkaError, OSError):
             self.close()
             raise
         return Sight(first, start, end)
+
+    def topics(self) -> Mapping[str, Shape]:
+        """What there is of each topic; no partitions where it is not there.
+
+        Raises:
+            KafkaError: The broker does not say (in time).
+        """
+        shapes = dict.fromkeys(sorted(self._settings.topics.values()), Shape(None, 0))
+        try:
+            for topic in self._describe():
+                if not topic["error_code"]:
+                    topic_id = topic.get("topic_id")
+                    shapes[topic["name"]] = Shape(topic_id and str(topic_id), len(topic["partitions"]))
+        except (KafkaError, OSError):
+            self.close()
+            raise
+        return shapes
 
     def close(self) -> None:
         """Let go of the connections; the next call makes new ones."""
@@ -135,32 +160,18 @@ class BrokerView:
                 # What a sender took back must not be carried out, and a marker is no record.
                 isolation_level="read_committed",
                 allow_auto_create_topics=False,
-                request_timeout_ms=_CALL_MS,
-                bootstrap_timeout_ms=_CALL_MS,
+                **self._limits(),
                 metrics_enabled=False,
             )
         return self._consumer
 
-    def _describe(self, topics: Iterable[str]) -> list[Any]:
+    def _describe(self) -> list[Any]:
         if self._admin is None:
-            self._admin = KafkaAdminClient(
-                **client_config(self._settings.kafka),
-                request_timeout_ms=_CALL_MS,
-                bootstrap_timeout_ms=_CALL_MS,
-            )
-        return list(self._admin.describe_topics(sorted(topics)))
+            self._admin = KafkaAdminClient(**client_config(self._settings.kafka), **self._limits())
+        return list(self._admin.describe_topics(sorted(self._settings.topics.values())))
 
-    def _topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        described = self._describe(topics)
+    def _limits(self) -> dict[str, int]:
+        bootstrap = min(_CALL_MS, round(self._settings.connect_seconds * 1000))
         return {
-            topic["name"]: str(topic["topic_id"]) for topic in described if topic.get("topic_id") is not None
-        }
-
-    def _partitions(self) -> dict[str, int]:
-        wanted = set(self._settings.topics.values())
-        counts = {t["name"]: len(t["partitions"]) for t in self._describe(wanted) if not t["error_code"]}
-        if missing := sorted(wanted - {name for name, count in counts.items() if count}):
-            raise BrokerUnavailable(
-                f"Kafka has no topic {', '.join(missing)}: make it with `keshi topics apply`"
-            )
-        return counts
+            "request_timeout_ms": _CALL_MS, "bootstrap_timeout_ms": bootstrap, "reconnect_backoff_max_ms": 1000,
+        }  # fmt: skip

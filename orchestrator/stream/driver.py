@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import structlog
 from kafka.errors import KafkaError
 
-from keshi.orchestrator.stream.broker import BrokerView
+from keshi.orchestrator.stream.broker import BrokerView, Shape
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.lanes import Held
 from keshi.orchestrator.stream.port import Engine, Gap, Lane, LogBounds, LogMismatch, NotOwner, Record
@@ -58,6 +58,7 @@ class Driver:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._source: Source | None = None
+        self._topics: Mapping[str, Shape] = {}
         self._stopping = False
         self._idle_at = 0.0
         self._moved_at = 0.0
@@ -65,9 +66,18 @@ class Driver:
 
     # -- what the stream says
 
-    def start(self, source: Source) -> asyncio.Future[BaseException]:
-        """Begin. The future ends with what makes it impossible to go on."""
+    def start(self, source: Source, topics: Mapping[str, Shape]) -> asyncio.Future[BaseException]:
+        """Begin.
+
+        Args:
+            source: The consumer.
+            topics: What the broker had at the start.
+
+        Returns:
+            Ends with what makes it impossible to go on.
+        """
         self._source = source
+        self._topics = topics
         self.failed = asyncio.get_running_loop().create_future()
         self._spawn(self._pulse())
         self._spawn(self._work())
@@ -167,9 +177,7 @@ class Driver:
         released = asyncio.ensure_future(self._call(self._engine.release, lanes))
         done, _ = await asyncio.wait({released}, timeout=seconds)
         if not done:
-            log.warning(
-                "the running cycle outlasts its lanes", lanes=[str(x) for x in lanes], seconds=seconds
-            )
+            log.warning("the running cycle outlasts its lanes", lanes=[str(x) for x in lanes], seconds=seconds)
             released.add_done_callback(self._release_ended)
         else:
             self._release_ended(released)
@@ -354,10 +362,13 @@ class Driver:
             before = self.nexts()
             try:
                 bounds = await self._look(self._view.bounds, list(ready))
+                topics = await self._look(self._view.topics)
             except _BROKER_ERRORS as error:
                 # Without the broker nothing can move: a restart of this process would not help.
                 log.warning("the broker does not answer", exception_class=type(error).__name__)
                 continue
+            if topics != self._topics:
+                raise TopicsChangedError(topics)
             for lane, held in ready.items():
                 if self._is_current(held) and held.ready:
                     await self._check(held, before[lane], bounds[lane])
@@ -427,6 +438,13 @@ class Driver:
             self.fail(error)
 
 
+class TopicsChangedError(Exception):
+    """A topic went away, was made anew or got more partitions: starting anew looks at them afresh."""
+
+    def __init__(self, topics: Mapping[str, Shape]) -> None:
+        super().__init__(f"the topics are {dict(topics)} now")
+
+
 class EngineStuckError(Exception):
     """The engine takes records and does not move."""
 
@@ -448,4 +466,4 @@ def _place(error: BaseException) -> str:
     return "-" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
 
 
-__all__ = ["Driver", "EngineStuckError", "LogMismatch", "RecordsMissingError", "Source"]
+__all__ = ["Driver", "EngineStuckError", "LogMismatch", "RecordsMissingError", "Source", "TopicsChangedError"]

@@ -5,12 +5,13 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from keshi.orchestrator.stream.app import HostApp, build_app
-from keshi.orchestrator.stream.broker import BrokerView
+from keshi.orchestrator.stream.broker import BrokerView, Shape
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.port import Engine, LogMismatch
 from keshi.orchestrator.stream.settings import StreamSettings
@@ -23,8 +24,11 @@ EXIT_NO_BROKER = os.EX_UNAVAILABLE
 EXIT_FAILED = os.EX_SOFTWARE
 EXIT_LOG_MISMATCH = os.EX_DATAERR
 
-# What these write may quote records; from this level on it does not.
-_QUIET = ("faust", "mode", "aiokafka", "kafka")
+# What these write below these levels may quote records, or fills the log while the broker is away.
+_QUIET = {
+    "faust": logging.ERROR, "mode": logging.ERROR, "aiokafka": logging.ERROR, "kafka": logging.ERROR,
+    "aiokafka.cluster": logging.CRITICAL, "kafka.net": logging.CRITICAL,
+}  # fmt: skip
 
 
 def run(settings: StreamSettings, engine: Engine, heartbeat: Heartbeat | None = None) -> int:
@@ -36,26 +40,26 @@ def run(settings: StreamSettings, engine: Engine, heartbeat: Heartbeat | None = 
     Returns:
         The exit code: `EXIT_OK` after a signal, else `EXIT_NO_BROKER`, `EXIT_LOG_MISMATCH` or `EXIT_FAILED`.
     """
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
     view = BrokerView(settings)
     try:
-        view.wait_for_topics()
+        topics = view.wait_for_topics()
     except ConfigurationError as missing:
         log.error(str(missing))  # noqa: TRY400 - one line that says what to do, no trace
         return EXIT_NO_BROKER
     finally:
         view.close()
-    return asyncio.run(_host(settings, engine, heartbeat))
+    return asyncio.run(_host(build_app(settings, engine, heartbeat), topics))
 
 
-async def _host(settings: StreamSettings, engine: Engine, heartbeat: Heartbeat | None) -> int:
-    app = build_app(settings, engine, heartbeat)
+async def _host(app: HostApp, topics: Mapping[str, Shape]) -> int:
+    settings = app.options
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    failed = app.driver.start(app.consumer)
+    failed = app.driver.start(app.consumer, topics)
     starting = asyncio.ensure_future(app.start())
     stopped = asyncio.ensure_future(stop.wait())
     starting.add_done_callback(lambda done: _started(app, done))

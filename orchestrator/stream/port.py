@@ -85,8 +85,8 @@ class NotOwner(StreamError):  # noqa: N818 - as above
 class Engine(Protocol):
     """What the stream drives.
 
-    Passing failures (the ledger is away, a race is lost) are tried again inside. Anything that escapes, besides
-    what is named here, ends the process, and a supervisor starts it again.
+    Passing failures (the ledger is away, a race is lost) are tried again inside. What escapes besides what is
+    named here ends the process, and a supervisor starts it again.
     """
 
     def take(self, lanes: Mapping[Lane, LogBounds]) -> Mapping[Lane, int]:

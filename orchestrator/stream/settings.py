@@ -26,21 +26,13 @@ class StreamSettings(BaseModel):
         default=0.01, description="how long a batch waits to fill: latency and batch size at once"
     )
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 500
-    commit_seconds: Seconds = Field(
-        default=3.0, description="how often the broker is told, for its lag alone"
-    )
-    watch_seconds: Seconds = Field(
-        default=2.0, description="how often the log is compared with what was read"
-    )
-    reseek_seconds: Seconds = Field(
-        default=6.0, description="lag without movement, until the lane is read anew"
-    )
+    commit_seconds: Seconds = Field(default=3.0, description="how often the broker is told, for its lag alone")
+    watch_seconds: Seconds = Field(default=2.0, description="how often the log is compared with what was read")
+    reseek_seconds: Seconds = Field(default=6.0, description="lag without movement, until the lane is read anew")
     stall_seconds: Seconds = Field(default=60.0, description="nothing moves for so long: not healthy")
     join_seconds: Seconds = Field(default=120.0, description="without an assignment for so long: not healthy")
     connect_seconds: Seconds = Field(default=15.0, description="for the broker and its topics at the start")
-    stop_seconds: Seconds = Field(
-        default=20.0, description="for the running cycle and the farewell at the end"
-    )
+    stop_seconds: Seconds = Field(default=20.0, description="for the running cycle and the farewell at the end")
 
     @property
     def topics(self) -> dict[Stage, str]:
