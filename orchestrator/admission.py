@@ -14,7 +14,13 @@ from keshi.schemas.requests import Coordinates, RejectionCode, TaskStatus
 from keshi.schemas.tasks import Mode
 
 
-class Submit(ev.Fact):
+class Routed(ev.Fact):
+    """Something that intake read from `commands`. `log` is the UUID of that topic, which gives offsets their sense."""
+
+    log: str
+
+
+class Submit(Routed):
     """A command that intake accepted, with its key, wrapped (hexadecimal)."""
 
     kind: Literal["submit"] = "submit"
@@ -24,20 +30,20 @@ class Submit(ev.Fact):
     wrapped_key: str
 
 
-class Withdraw(ev.Fact):
+class Withdraw(Routed):
     kind: Literal["withdraw"] = "withdraw"
     request_id: str
     command: Coordinates
 
 
-class Decide(ev.Fact):
+class Decide(Routed):
     kind: Literal["decide"] = "decide"
     request_id: str
     attempt: int
     decided: ev.TaskDecided
 
 
-class Notice(ev.Fact):
+class Notice(Routed):
     kind: Literal["notice"] = "notice"
     request_id: str
     recorded: ev.NoticeRecorded
@@ -173,9 +179,7 @@ def _misfit(turn: Turn, task: TaskProgress | None, message: Decide) -> str | Non
 
 def _refused(turn: Turn, decided: ev.TaskDecided) -> tuple[CategoryOutcome, ...]:
     return tuple(
-        CategoryOutcome(
-            category=c, outcome=Outcome.REFUSED, decided_by=DecidedBy.PERSON, ground=decided.ground
-        )
+        CategoryOutcome(category=c, outcome=Outcome.REFUSED, decided_by=DecidedBy.PERSON, ground=decided.ground)
         for c in turn.plan.task(decided.system).categories
     )
 

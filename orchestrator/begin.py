@@ -98,9 +98,9 @@ def answer(  # noqa: PLR0911 - one guard a line reads as the table that it is
 
 
 def unite(manifests: Iterable[Sequence[Found]]) -> tuple[Found, ...]:
-    """The union of manifests in its canonical order. Of two that name one record the earlier counts:
+    """The union of manifests in its canonical order.
 
-    a later attempt may see as suspended what an earlier one has suspended itself.
+    Of two that name one record the earlier counts: a later attempt may see as suspended what an earlier one has suspended itself.
     """
     found: dict[tuple[str, str], Found] = {}
     for manifest in manifests:

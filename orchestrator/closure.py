@@ -66,9 +66,7 @@ def needs_references(state: State) -> bool:
     )
 
 
-def close(
-    state: State, plan: Plan, unions: Mapping[str, Sequence[Found]], chain: Chain, now: datetime
-) -> Closed:
+def close(state: State, plan: Plan, unions: Mapping[str, Sequence[Found]], chain: Chain, now: datetime) -> Closed:
     """Seal the account of a request whose tasks have all ended.
 
     Args:
@@ -136,15 +134,12 @@ def _system(planned: PlannedTask, task: TaskProgress | None) -> SystemRecord:
     )
 
 
-def _obligations(
-    request_id: str, action: Action, system: SystemRecord, union: Sequence[Found]
-) -> list[Obligation]:
+def _obligations(request_id: str, action: Action, system: SystemRecord, union: Sequence[Found]) -> list[Obligation]:
     found: list[Obligation] = []
     for outcome in system.outcomes:
         if outcome.outcome is Outcome.RETAINED_BY_LAW:
             found.extend(
-                _one(request_id, "retention", system.system, outcome, (union[i],), str(i))
-                for i in outcome.items or ()
+                _one(request_id, "retention", system.system, outcome, (union[i],), str(i)) for i in outcome.items or ()
             )
         elif outcome.outcome is Outcome.SUSPENDED and action is Action.SUSPEND_USE:
             ours = tuple(f for f in _items(outcome, union) if f.was == "active")

@@ -28,9 +28,7 @@ LEGAL: Mapping[Action, frozenset[Outcome]] = {
     ),
     Action.SUSPEND_USE: frozenset({Outcome.SUSPENDED, Outcome.NOT_FOUND, Outcome.ALTERNATIVE_MEASURE}),
     Action.RESUME_USE: frozenset({Outcome.RESUMED, Outcome.NOT_FOUND}),
-    Action.STOP_PROVISION: frozenset(
-        {Outcome.PROVISION_STOPPED, Outcome.NOT_FOUND, Outcome.ALTERNATIVE_MEASURE}
-    ),
+    Action.STOP_PROVISION: frozenset({Outcome.PROVISION_STOPPED, Outcome.NOT_FOUND, Outcome.ALTERNATIVE_MEASURE}),
 }
 """What a worker may say of an act. Refusals and impossibilities are decided by people and plans."""
 
@@ -59,9 +57,7 @@ def report(turn: Turn, message: Report) -> None:
     if isinstance(message, Accepted):
         if task.attempt == message.attempt:
             check_at = turn.later(message.check_after_seconds)
-            turn.add(
-                ev.TaskGoesOn(system=task.system, attempt=task.attempt, check_at=check_at, reason="accepted")
-            )
+            turn.add(ev.TaskGoesOn(system=task.system, attempt=task.attempt, check_at=check_at, reason="accepted"))
         return
     _completed(turn, task, message, lease)
 

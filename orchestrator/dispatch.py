@@ -85,9 +85,7 @@ def lists(tasks: Iterable[Task], partition: int) -> list[PerformTasks]:
         by_system.setdefault(task.system, []).append(task)
     found: list[PerformTasks] = []
     for system, waiting in by_system.items():
-        found.extend(
-            PerformTasks(system=system, partition=partition, tasks=tuple(chunk)) for chunk in _chunks(waiting)
-        )
+        found.extend(PerformTasks(system=system, partition=partition, tasks=tuple(chunk)) for chunk in _chunks(waiting))
     return found
 
 

@@ -1,5 +1,6 @@
 """Everything that can happen to a request or an obligation: the primary record. A retired kind stays listed."""
 
+import hashlib
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -214,5 +215,11 @@ Event = Annotated[
     | ObligationMet,
     Field(discriminator="kind"),
 ]
+
+
+def plan_hash(body: str) -> str:
+    """Names a plan by its canonical JSON."""
+    return hashlib.sha256(body.encode()).hexdigest()
+
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(Event)

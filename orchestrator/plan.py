@@ -117,8 +117,7 @@ def _planned(
 
 def _known(categories: Iterable[str], outcome: Outcome, reason: str) -> tuple[CategoryOutcome, ...]:
     return tuple(
-        CategoryOutcome(category=c, outcome=outcome, decided_by=DecidedBy.PLAN, reason=reason)
-        for c in categories
+        CategoryOutcome(category=c, outcome=outcome, decided_by=DecidedBy.PLAN, reason=reason) for c in categories
     )
 
 

@@ -147,7 +147,7 @@ def _task(state: State, system: str, **update: Any) -> Mapping[str, Any]:
     return {"tasks": {**state.tasks, system: changed}}
 
 
-def _accepted(state: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any]:
+def _accepted(_: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any]:
     return {
         "case": e.case,
         "number": e.number,

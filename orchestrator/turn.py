@@ -49,9 +49,7 @@ class Turn:
         """Send the next attempt at a task."""
         self.add(first(task, mode, self.now, self.ctx))
 
-    def hold(
-        self, task: TaskProgress, reason: str, error: str | None = None, *, over_limit: bool = False
-    ) -> None:
+    def hold(self, task: TaskProgress, reason: str, error: str | None = None, *, over_limit: bool = False) -> None:
         """Ask a person."""
         evidence = self.ctx.leases.newest_evidence(task.system)
         self.add(

@@ -38,12 +38,8 @@ def check_schema(connection: Connection) -> None:
         raise SchemaMismatch("the database holds no ledger: run `keshi ledger migrate`")
     known = {s.revision for s in ScriptDirectory.from_config(_config()).walk_revisions()}
     if have in known:
-        raise SchemaMismatch(
-            f"the ledger's schema is {have}, this version needs {want}: run `keshi ledger migrate`"
-        )
-    raise SchemaMismatch(
-        f"the ledger's schema is {have}, newer than this version of keshi ({want}): upgrade keshi"
-    )
+        raise SchemaMismatch(f"the ledger's schema is {have}, this version needs {want}: run `keshi ledger migrate`")
+    raise SchemaMismatch(f"the ledger's schema is {have}, newer than this version of keshi ({want}): upgrade keshi")
 
 
 def migrate(engine: Engine) -> tuple[str | None, str]:

@@ -38,6 +38,18 @@ class Passing(LedgerError):  # noqa: N818
     """Connection lost, serialization, deadlock, time-out: the same again may well succeed."""
 
 
+class Raced(Passing):
+    """Another transaction has written the same: what was read is no longer so."""
+
+
+class Collision(Passing):
+    """Two transactions wrote the same thing. Read again; when it does not pass, the data are to blame."""
+
+
+class Unusable(LedgerError):  # noqa: N818
+    """The database cannot be used as it is set up (rights, tables): nothing is wrong with the data."""
+
+
 class Lasting(LedgerError):  # noqa: N818
     """The database refuses these data, and will refuse them again."""
 
@@ -284,7 +296,9 @@ class Reader(Protocol):
 
     def closures(self, request_ids: Collection[str]) -> Mapping[str, str]: ...
     def history(self, stream: str) -> Sequence[tuple[datetime, EventRow]]: ...
+    def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]: ...
     def keys(self, owners: Collection[str]) -> Mapping[str, WrappedKey]: ...
+    def obligations(self, ids: Collection[str]) -> Mapping[str, ObligationRow]: ...
     def obligations_of(self, request_id: str) -> Sequence[ObligationRow]: ...
     def plans(self, hashes: Collection[str]) -> Mapping[str, str]: ...
 
@@ -319,7 +333,7 @@ class Ledger(Protocol):
     def outbox(self, stage: Stage, partition: int, limit: int) -> Sequence[OutboxRow]:
         """Messages of a lane that are still to be sent, oldest first."""
 
-    def waiting(self, partitions: Collection[int]) -> Mapping[int, datetime | None]:
-        """Partitions that have inbox rows or due requests; also the next due moment of each."""
+    def waiting(self, partitions: Collection[int]) -> Collection[int]:
+        """Which of these partitions have inbox rows, or requests whose moment has come."""
 
     def close(self) -> None: ...

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.context import Lease, Leases
@@ -24,6 +24,7 @@ from keshi.schemas.tasks import Mode
 _LOCK_SPACE = 0x6B65  # "ke": keeps our advisory locks apart from others' in the same database
 _PASSING_STATES = ("08", "40", "53", "57", "25P03", "25P04", "55P03")
 """SQLSTATE classes and codes that may pass: connection, rollback, resources, operator, time-outs, locks."""
+_UNIQUE_VIOLATION = "23505"
 
 
 def connect(url: str, *, pool_size: int = 8) -> Engine:
@@ -35,13 +36,9 @@ def connect(url: str, *, pool_size: int = 8) -> Engine:
     try:
         parsed = make_url(url)
     except SQLAlchemyError:
-        raise ConfigurationError(
-            "KESHI_LEDGER_URL: expected postgresql://user:password@host:port/database"
-        ) from None
+        raise ConfigurationError("KESHI_LEDGER_URL: expected postgresql://user:password@host:port/database") from None
     if not parsed.drivername.startswith("postgresql"):
-        raise ConfigurationError(
-            "KESHI_LEDGER_URL: this version keeps its ledger on PostgreSQL (postgresql://…)"
-        )
+        raise ConfigurationError("KESHI_LEDGER_URL: this version keeps its ledger on PostgreSQL (postgresql://…)")
     engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
@@ -71,13 +68,17 @@ def _utc(connection: Any, _: Any) -> None:
 def _errors() -> Iterator[None]:
     try:
         yield
-    except IntegrityError:
-        raise port.Passing("two transactions wrote the same thing: read again") from None
     except DBAPIError as e:
         state = getattr(e.orig, "sqlstate", None)
+        if state == _UNIQUE_VIOLATION:
+            raise port.Raced("two transactions wrote the same thing: read again") from None
+        if state is None and isinstance(e, DataError):
+            raise port.Lasting("the database's driver refused the data") from None
         if state is None or state.startswith(_PASSING_STATES):
             raise port.Passing(f"the ledger's database: {type(e.orig).__name__}") from None
-        raise port.Lasting(f"the ledger's database refused: SQLSTATE {state}") from None
+        if state.startswith("22"):
+            raise port.Lasting(f"the ledger's database refuses these data: SQLSTATE {state}") from None
+        raise port.Unusable(f"the ledger's database cannot be used: SQLSTATE {state}") from None
     except SQLAlchemyError as e:
         raise port.Passing(f"the ledger's database: {type(e).__name__}") from None
 
@@ -119,9 +120,7 @@ class PostgresLedger:
             "RETURNING epoch, next, topic_id"
         )
         with _errors(), self._engine.begin() as c:
-            row = c.execute(
-                statement, {"s": stage, "p": partition, "n": start, "t": topic_id, "g": GENESIS}
-            ).one()
+            row = c.execute(statement, {"s": stage, "p": partition, "n": start, "t": topic_id, "g": GENESIS}).one()
         return port.Position(stage, partition, row.epoch, row.next, row.topic_id)
 
     def jump(self, position: port.Position, to: int) -> port.Position:
@@ -139,8 +138,8 @@ class PostgresLedger:
     def begins(self, partition: int) -> Iterator["PostgresBegins"]:
         with _errors(), self._engine.begin() as connection:
             # A statement of its own: one that waits for a lock still reads with the snapshot from before the wait.
-            connection.execute(_LOCK_SHARED, {"space": _LOCK_SPACE, "p": partition})
-            yield PostgresBegins(connection, _clock(connection))
+            row = connection.execute(_LOCK_SHARED, {"space": _LOCK_SPACE, "p": partition}).one()
+            yield PostgresBegins(connection, row.now.astimezone(UTC))
 
     @contextmanager
     def reader(self) -> Iterator["PostgresReader"]:
@@ -157,13 +156,13 @@ class PostgresLedger:
             rows = c.execute(statement, {"s": stage, "p": partition, "n": limit})
             return [port.OutboxRow(r.id, r.topic, r.value, r.key, r.to_partition) for r in rows]
 
-    def waiting(self, partitions: Collection[int]) -> Mapping[int, datetime | None]:
+    def waiting(self, partitions: Collection[int]) -> Collection[int]:
         with _errors(), self._engine.begin() as c:
-            rows = c.execute(statements.WAITING, {"ps": json.dumps(sorted(partitions))}).all()
-        return {r.partition: r.due for r in rows}
+            return c.execute(statements.WAITING, {"ps": json.dumps(sorted(partitions))}).scalars().all()
 
 
-_LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:space, :p)")
+# The clock is read behind the wait: a target list is worked from left to right.
+_LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:space, :p), clock_timestamp() AS now")
 _LOCK = text("SELECT pg_advisory_xact_lock(:space, :p)")
 _SWAP = text(
     "UPDATE lanes SET next = :to WHERE stage = :s AND partition = :p AND next = :expected AND epoch = :epoch "
@@ -179,9 +178,7 @@ def _clock(connection: Connection) -> datetime:
 def _swap(connection: Connection, position: port.Position, to: int) -> datetime:
     """The first line of every cycle: an old owner fails here and has changed nothing."""
     key = {"s": position.stage, "p": position.partition}
-    row = connection.execute(
-        _SWAP, {**key, "to": to, "expected": position.next, "epoch": position.epoch}
-    ).one_or_none()
+    row = connection.execute(_SWAP, {**key, "to": to, "expected": position.next, "epoch": position.epoch}).one_or_none()
     if row is not None:
         now: datetime = row.now
         return now.astimezone(UTC)
@@ -356,9 +353,7 @@ class PostgresReader(_Reading):
     """`Reader` on PostgreSQL."""
 
     def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:
-        rows = self._c.execute(
-            statements.RECENT, {"n": limit, "before": before or 2**62, "all": not open_only}
-        )
+        rows = self._c.execute(statements.RECENT, {"n": limit, "before": before or 2**62, "all": not open_only})
         return [State.model_validate_json(r.state) for r in rows]
 
     def history(self, stream: str) -> Sequence[tuple[datetime, port.EventRow]]:

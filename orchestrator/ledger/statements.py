@@ -34,32 +34,27 @@ LOCK_HOLDERS = text(
     "SELECT count(pg_advisory_xact_lock(k)) FROM (SELECT DISTINCT ('x' || substr(value, 1, 16))::bit(64)::bigint AS k "
     "FROM json_array_elements_text(CAST(:ids AS json)) ORDER BY 1) AS holders"
 )
-# FOR UPDATE waits for a closing that has not committed yet, and then reads the row as it became.
 CLAIMS = text(
     f"SELECT holder, request_id, partition, number FROM claims WHERE holder IN {_LISTED} "  # noqa: S608
-    "ORDER BY number, holder FOR UPDATE"
+    "ORDER BY number, holder"
 )
 SUSPENSIONS = text(
     "SELECT m.holder, m.system, m.obligation_id FROM remembered m JOIN obligations o USING (obligation_id) "  # noqa: S608
     f"WHERE o.state = 'open' AND m.holder IN {_LISTED} ORDER BY m.obligation_id"
 )
 INBOX = text("SELECT id, request_id, data::text AS data FROM inbox WHERE partition = :p ORDER BY id LIMIT :n")
-DUE = text(
-    "SELECT request_id FROM requests WHERE partition = :p AND next_due <= :now ORDER BY next_due LIMIT :n"
-)
+DUE = text("SELECT request_id FROM requests WHERE partition = :p AND next_due <= :now ORDER BY next_due LIMIT :n")
 CHAIN = text("SELECT chain_number, chain_head FROM lanes WHERE stage = 'reports' AND partition = :p")
 NUMBERS = text("SELECT nextval('acceptance') FROM generate_series(1, :n)")
 RECENT = text(
     "SELECT state::text AS state FROM requests WHERE number < :before AND (:all OR status <> 'closed') "
     "ORDER BY number DESC LIMIT :n"
 )
-HISTORY = text(
-    "SELECT sequence, kind, at, data::text AS data FROM events WHERE stream = :s ORDER BY sequence"
-)
+HISTORY = text("SELECT sequence, kind, at, data::text AS data FROM events WHERE stream = :s ORDER BY sequence")
 WAITING = text(
-    "SELECT p::integer AS partition, CASE WHEN EXISTS (SELECT 1 FROM inbox i WHERE i.partition = p::integer) "
-    "THEN clock_timestamp() ELSE (SELECT min(next_due) FROM requests r WHERE r.partition = p::integer "
-    "AND r.next_due IS NOT NULL) END AS due FROM json_array_elements_text(CAST(:ps AS json)) AS p"
+    "SELECT p::integer FROM json_array_elements_text(CAST(:ps AS json)) AS p "
+    "WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.partition = p::integer) OR EXISTS "
+    "(SELECT 1 FROM requests r WHERE r.partition = p::integer AND r.next_due <= clock_timestamp())"
 )
 
 INSERT_BEGINS = text(
@@ -149,9 +144,7 @@ _SECTIONS = {
 def write(names: tuple[str, ...]) -> TextClause:
     """One statement that does all of these sections."""
     parts = ",\n".join(f"{name}_ AS ({_SECTIONS[name]})" for name in names)
-    return text(
-        f"WITH given AS (SELECT CAST(:batch AS json) AS b),\n{parts}\nSELECT CAST(:now AS timestamptz)"
-    )
+    return text(f"WITH given AS (SELECT CAST(:batch AS json) AS b),\n{parts}\nSELECT CAST(:now AS timestamptz)")
 
 
 def plain(row: Any) -> dict[str, Any]:
@@ -162,6 +155,12 @@ def plain(row: Any) -> dict[str, Any]:
 def sections(batch: Batch, position: Position) -> dict[str, Any]:
     """What a batch writes, by section, sorted by key; empty sections left out."""
     lane = {"stage": position.stage, "partition": position.partition}
+    # The parts of one statement do not see each other's rows: what is born and gone in one cycle is never written.
+    written, destroyed, ended = (
+        {s.request_id for s, _ in batch.states},
+        set(batch.keys_destroyed),
+        set(batch.claims_ended),
+    )
     found: dict[str, Any] = {
         "events": [
             {**plain(e), "partition": position.partition}
@@ -179,27 +178,28 @@ def sections(batch: Batch, position: Position) -> dict[str, Any]:
             }
             for s, due in sorted(batch.states, key=lambda pair: pair[0].request_id)
         ],
-        "due_moved": [{"request_id": r, "due": d.isoformat()} for r, d in sorted(batch.due_moved)],
+        "due_moved": [{"request_id": r, "due": d.isoformat()} for r, d in sorted(batch.due_moved) if r not in written],
         "inbox": [plain(r) for r in batch.inbox],
         "inbox_done": sorted(batch.inbox_done),
         "outbox": [{**plain(r), **lane} for r in batch.outbox],
         "outbox_done": sorted(batch.outbox_done),
         "arrivals": [{**plain(a), "place": a.offset} for a in batch.arrivals],
         "quarantine": [{**plain(q), "place": q.offset} for q in batch.quarantine],
-        "claims": [plain(c) for c in sorted(batch.claims, key=lambda c: (c.holder, c.request_id))],
+        "claims": [
+            plain(c) for c in sorted(batch.claims, key=lambda c: (c.holder, c.request_id)) if c.request_id not in ended
+        ],
         "claims_ended": sorted(batch.claims_ended),
         "keys": [
             {"owner": k.owner, "kek_id": k.key.kek_id, "wrapped": k.key.wrapped.hex()}
             for k in sorted(batch.keys, key=lambda k: k.owner)
+            if k.owner not in destroyed
         ],
         "keys_destroyed": sorted(batch.keys_destroyed),
         "plans": [{"hash": h, "body": b} for h, b in sorted(batch.plans.items())],
         "inventories": [{"hash": h, "body": b} for h, b in sorted(batch.inventories.items())],
         "closures": [plain(c) for c in batch.closures],
         "obligations": [{**plain(o), "due": o.due.isoformat() if o.due else None} for o in batch.obligations],
-        "remembered": [
-            {"holder": h, "obligation_id": o, "system": s} for h, o, s in sorted(batch.remembered)
-        ],
+        "remembered": [{"holder": h, "obligation_id": o, "system": s} for h, o, s in sorted(batch.remembered)],
         "obligations_met": [{"obligation_id": o, "sequence": n} for o, n in sorted(batch.obligations_met)],
         "forgotten": sorted(o for o, _ in batch.obligations_met),
     }

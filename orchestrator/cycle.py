@@ -1,0 +1,434 @@
+"""What one cycle of a partition decides: inputs in order, each seeing what the one before it did.
+
+Reads through the open transaction, decides in memory, and leaves one batch to write. Nothing here produces to
+Kafka or knows of offsets.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from keshi.orchestrator import admission, closure, completion, deadlines, effects
+from keshi.orchestrator import events as ev
+from keshi.orchestrator.begin import unite
+from keshi.orchestrator.context import Context, Leases, Policy
+from keshi.orchestrator.dispatch import lists, task_message
+from keshi.orchestrator.keys import Keys
+from keshi.orchestrator.ledger.port import (
+    Arrival,
+    Batch,
+    Claim,
+    ClosureRow,
+    Cycle,
+    EventRow,
+    InboxRow,
+    KeyRow,
+    ObligationRow,
+)
+from keshi.orchestrator.request import State
+from keshi.orchestrator.turn import Turn
+from keshi.runtime.kafka import partition_of
+from keshi.runtime.sealing import WrappedKey
+from keshi.schemas.closure import ClosureRecord
+from keshi.schemas.commands import Action
+from keshi.schemas.inventory import Plan
+from keshi.schemas.outcomes import Outcome
+from keshi.schemas.reports import Failed, Report
+from keshi.schemas.requests import TaskStatus
+
+log = structlog.get_logger()
+
+_LEASE_MARGIN = timedelta(seconds=5)
+"""No cycle lives this long (the database ends it earlier): a lease with more left cannot be followed by another."""
+_REVIEW = timedelta(days=365)
+"""A suspension in force has no end: somebody looks at it after a year."""
+_LIFTED = frozenset({Outcome.RESUMED, Outcome.NOT_FOUND, Outcome.ERASED, Outcome.ANONYMISED, Outcome.RETAINED_BY_LAW})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all cycles of a process share."""
+
+    keys: Keys
+    policy: Policy
+    partitions: int
+    plan: Callable[[Cycle, str], Plan]
+    passed: Callable[[tuple[str, str, int], int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What one cycle takes in: reports in order, then inbox rows, then due moments."""
+
+    reports: Sequence[Report] = ()
+    inbox: Sequence[tuple[int, Any]] = ()
+    due: Sequence[str] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.reports or self.inbox or self.due)
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a cycle leaves: rows to write, and messages to produce once they are written."""
+
+    batch: Batch = field(default_factory=Batch)
+    tasks: list[Any] = field(default_factory=list)
+    answers: list[tuple[str, bytes]] = field(default_factory=list)
+    not_authentic: list[Report] = field(default_factory=list)
+    due_at: datetime | None = None
+
+
+class CycleDecision:
+    """One cycle of one partition."""
+
+    def __init__(self, tx: Cycle, partition: int, around: Surroundings) -> None:
+        self._tx = tx
+        self._partition = partition
+        self._around = around
+        self._states: dict[str, State] = {}
+        self._leases: Mapping[str, Leases] = {}
+        self._claims: list[Claim] = []
+        self._happened: dict[str, list[Any]] = {}
+        self._records: dict[str, ClosureRecord] = {}
+        self.out = Decided()
+
+    def decide(self, inputs: Inputs) -> Decided:
+        """Decide all inputs. Raises what a decider raises: the engine then finds the one that did it."""
+        self._load(inputs)
+        for report in inputs.reports:
+            self._report(report)
+        for row_id, message in inputs.inbox:
+            self._message(message)
+            self.out.batch.inbox_done.append(row_id)
+        for request_id in inputs.due:
+            self._due(request_id)
+        self._close()
+        self._collect()
+        return self.out
+
+    # --- reading
+
+    def _load(self, inputs: Inputs) -> None:
+        tx, messages = self._tx, [m for _, m in inputs.inbox]
+        submits = [m for m in messages if isinstance(m, admission.Submit)]
+        stops = [m for m in messages if isinstance(m, admission.Withdraw | admission.Decide)]
+        wanted = {
+            *(r.request_id for r in inputs.reports),
+            *(m.request_id for m in messages if not isinstance(m, admission.Met)),
+            *inputs.due,
+        }
+        # Whatever stops, re-attempts or holds takes begin's lock first and only then reads: a go is seen, or not given.
+        locked = bool(stops or inputs.due)
+        if locked:
+            tx.lock_partition()
+        self._states = dict(tx.states(wanted))
+        leased = {*(r.request_id for r in inputs.reports), *(m.request_id for m in stops), *inputs.due}
+        self._leases = tx.leases(leased)
+        if not locked and self._may_be_followed(inputs.reports):
+            tx.lock_partition()
+            self._leases = tx.leases(leased)
+        holders = {h for m in submits for h in m.case.subject} | {
+            h for s in self._states.values() if s.waits_for and s.case for h in s.case.subject
+        }
+        tx.lock_holders(holders)
+        self._claims = list(tx.claims(holders))
+        self._suspensions = tx.suspensions({h for m in submits for h in m.case.subject})
+        new = sum(1 for m in submits if m.request_id not in self._states or self._states[m.request_id].case is None)
+        self._numbers = tx.numbers(new)
+
+    def _may_be_followed(self, reports: Iterable[Report]) -> bool:
+        """Whether a task could be begun again while this cycle ends it: its lease is (nearly) over."""
+        soon = self._tx.now + _LEASE_MARGIN
+        for report in reports:
+            if isinstance(report, Failed) or report.request_id not in self._leases:
+                continue
+            lease = self._leases[report.request_id].newest(report.system)
+            if lease is not None and not lease.alive(soon):
+                return True
+        return False
+
+    def _turn(self, request_id: str) -> Turn:
+        state = self._states.get(request_id) or State(request_id=request_id, partition=self._partition)
+        return Turn(state, self._tx.now, self._context(state))
+
+    def _context(self, state: State, subject: Collection[str] | None = None) -> Context:
+        around = self._around
+        known = subject if subject is not None else (state.case.subject if state.case else ())
+        elders = sorted(
+            {
+                (c.number, c.request_id)
+                for c in self._claims
+                if c.holder in known
+                and c.request_id != state.request_id
+                and (state.number is None or c.number < state.number)
+            }
+        )
+        return Context(
+            policy=around.policy,
+            plan=lambda digest: around.plan(self._tx, digest),
+            lease_secret=around.keys.lease_secret,
+            leases=self._leases.get(state.request_id, Leases()),
+            elders=tuple(r for _, r in elders),
+            number=lambda: next(self._numbers),
+        )
+
+    def _took(self, turn: Turn) -> None:
+        if turn.events:
+            self._states[turn.state.request_id] = turn.state
+            self._happened.setdefault(turn.state.request_id, []).extend(turn.events)
+
+    # --- deciding
+
+    def _report(self, report: Report) -> None:
+        turn = self._turn(report.request_id)
+        try:
+            completion.report(turn, report)
+        except completion.NotAuthentic:
+            self.out.not_authentic.append(report)
+            return
+        self._took(turn)
+
+    def _message(self, message: Any) -> None:
+        if isinstance(message, admission.Met):
+            self._met(message)
+            return
+        turn = self._turn(message.request_id)
+        if isinstance(message, admission.Submit):
+            turn.ctx = self._submit_context(turn.state, message)
+        admission.HANDLERS[type(message)](turn, message)
+        self._took(turn)
+        if isinstance(message, admission.Routed):
+            self._arrived(message, turn.events)
+        if isinstance(message, admission.Submit) and any(isinstance(e, ev.RequestAccepted) for e in turn.events):
+            self._keep(message, turn.state)
+
+    def _submit_context(self, state: State, message: admission.Submit) -> Context:
+        ctx = self._context(state, message.case.subject)
+        linked: dict[str, tuple[str, ...]] = {}
+        if message.case.action in {Action.RESUME_USE, Action.ERASE}:
+            for holder, system, obligation in self._suspensions:
+                if holder in message.case.subject and obligation not in linked.get(system, ()):
+                    linked[system] = (*linked.get(system, ()), obligation)
+        return replace(ctx, suspensions=linked)
+
+    def _keep(self, message: admission.Submit, state: State) -> None:
+        """The request's key and its claims on the people it speaks of."""
+        batch = self.out.batch
+        batch.keys.append(KeyRow(message.request_id, WrappedKey(message.kek_id, bytes.fromhex(message.wrapped_key))))
+        assert state.number is not None
+        mine = [Claim(h, message.request_id, self._partition, state.number) for h in message.case.subject]
+        self._claims.extend(mine)
+        batch.claims.extend(mine)
+
+    def _arrived(self, message: admission.Routed, happened: Sequence[Any]) -> None:
+        rejected = next((e for e in happened if isinstance(e, ev.CommandRejected)), None)
+        repeated = any(isinstance(e, ev.CommandRepeated) for e in happened)
+        command = _command(message)
+        self.out.batch.arrivals.append(
+            Arrival(
+                topic_id=message.log,
+                partition=command.partition,
+                offset=command.offset,
+                result="rejected" if rejected else "duplicate" if repeated else "accepted",
+                request_id=message.request_id,  # type: ignore[attr-defined] # every routed message has one
+                code=rejected.code if rejected else None,
+            )
+        )
+
+    def _due(self, request_id: str) -> None:
+        state = self._states.get(request_id)
+        if state is None:
+            return
+        turn = self._turn(request_id)
+        silent = frozenset(
+            (t.system, t.attempt)
+            for t in state.tasks.values()
+            if t.status is TaskStatus.OPEN
+            and t.next_at is not None
+            and t.next_at <= self._tx.now
+            and self._around.passed((request_id, t.system, t.attempt), self._partition)
+        )
+        turn.ctx = replace(turn.ctx, passed=silent)
+        deadlines.due(turn)
+        self._took(turn)
+        if not turn.events:
+            log.warning("late", request_id=request_id, partition=self._partition)
+            self.out.batch.due_moved.append((request_id, self._next_due(state) or self._tx.now + _REVIEW))
+
+    def _met(self, message: admission.Met) -> None:
+        row = self._tx.obligations([message.obligation_id]).get(message.obligation_id)
+        if row is None or row.state != "open":
+            return
+        batch = self.out.batch
+        batch.events.append(_event(row.obligation_id, row.sequence + 1, ev.ObligationMet(by=message.by)))
+        batch.obligations_met.append((row.obligation_id, row.sequence + 1))
+        batch.keys_destroyed.append(row.obligation_id)
+
+    # --- closing
+
+    def _close(self) -> None:
+        ready = [s for s in (self._states[r] for r in self._happened) if s.all_ended and not s.closed and s.case]
+        if not ready:
+            return
+        tx = self._tx
+        subjects = {h for s in ready for h in s.accepted.subject}
+        tx.lock_holders(subjects)
+        named = [s.request_id for s in ready if closure.needs_references(s)]
+        manifests, keys = tx.manifests(named), tx.keys(named)
+        chain = tx.chain()
+        for state in ready:
+            key = keys.get(state.request_id)
+            unions = self._unions(state, manifests, key) if key else {}
+            closed = closure.close(state, self._around.plan(tx, state.accepted.plan_hash), unions, chain, tx.now)
+            chain = closed.chain
+            turn = Turn(state, tx.now, self._context(state))
+            turn.add(closed.event)
+            self._took(turn)
+            self._records[state.request_id] = closed.record
+            self._seal(state, closed)
+        self.out.batch.chain = chain
+        self._free(ready, subjects)
+
+    def _unions(
+        self, state: State, manifests: Mapping[tuple[str, str], Sequence[str]], wrapped: WrappedKey
+    ) -> dict[str, Any]:
+        keys = self._around.keys
+        key = keys.open(wrapped, state.request_id)
+        return {
+            system: unite(keys.open_manifest(key, system, m) for m in manifests.get((state.request_id, system), ()))
+            for system in state.tasks
+        }
+
+    def _seal(self, state: State, closed: closure.Closed) -> None:
+        batch, keys, record = self.out.batch, self._around.keys, closed.record
+        batch.closures.append(
+            ClosureRow(state.request_id, self._partition, record.number, record.hash, record.model_dump_json())
+        )
+        batch.keys_destroyed.append(state.request_id)
+        for o in closed.obligations:
+            r = o.record
+            key, wrapped = keys.new(r.obligation_id)
+            opened = o.opened(state.request_id)
+            batch.keys.append(KeyRow(r.obligation_id, wrapped))
+            batch.events.append(_event(r.obligation_id, 1, opened))
+            due = (
+                datetime(r.until.year, r.until.month, r.until.day, tzinfo=self._tx.now.tzinfo)
+                if r.until
+                else self._tx.now + _REVIEW
+            )
+            batch.obligations.append(
+                ObligationRow(
+                    obligation_id=r.obligation_id,
+                    request_id=state.request_id,
+                    partition=self._partition,
+                    system=r.system,
+                    kind=r.kind,
+                    state="open",
+                    due=due,
+                    sealed=keys.seal_manifest(key, r.system, o.refs),
+                    data=opened.model_dump_json(),
+                )
+            )
+            if r.kind == "suspension":
+                batch.remembered.extend((h, r.obligation_id, r.system) for h in state.accepted.subject)
+
+    def _free(self, ready: Sequence[State], subjects: Collection[str]) -> None:
+        """Let younger requests of these people begin, and tell suspensions that were lifted."""
+        batch, closed = self.out.batch, {s.request_id for s in ready}
+        batch.claims_ended.extend(sorted(closed))
+        waiting = {
+            (c.request_id, c.partition)
+            for c in [*self._tx.claims(subjects), *self._claims]
+            if c.holder in subjects and c.request_id not in closed
+        }
+        elder = ready[-1].request_id
+        for request_id, partition in sorted(waiting):
+            self._tell(partition, request_id, admission.ElderOver(request_id=request_id, elder=elder))
+        for state in ready:
+            lifted = [
+                o
+                for system, obligations in state.suspensions.items()
+                if system in state.tasks and {c.outcome for c in state.tasks[system].outcomes} <= _LIFTED
+                for o in obligations
+            ]
+            for row in self._tx.obligations(lifted).values():
+                met = admission.Met(request_id=state.request_id, obligation_id=row.obligation_id, by=state.request_id)
+                self._tell(row.partition, state.request_id, met)
+
+    def _tell(self, partition: int, request_id: str, message: Any) -> None:
+        self.out.batch.inbox.append(InboxRow(partition, request_id, message.model_dump_json()))
+
+    # --- what is left behind
+
+    def _collect(self) -> None:
+        now, out = self._tx.now, self.out
+        self._answer_repeats()
+        sendable = []
+        for request_id, happened in self._happened.items():
+            state = self._states[request_id]
+            first = state.sequence - len(happened)
+            out.batch.events.extend(_event(request_id, first + n, e) for n, e in enumerate(happened, start=1))
+            out.batch.states.append((state, self._next_due(state)))
+            for answer in effects.answers(state, happened, self._records.get(request_id)):
+                out.answers.append((request_id, effects.answer_message(answer, state, now)))
+            systems = {e.system: e.attempt for e in happened if isinstance(e, ev.TaskDispatched)}
+            for system, attempt in systems.items():
+                task = state.tasks[system]
+                if task.status is TaskStatus.OPEN and task.attempt == attempt:
+                    plan = self._around.plan(self._tx, state.accepted.plan_hash)
+                    sendable.append(task_message(state, plan, system, now))
+        out.tasks = lists(sendable, self._partition)
+
+    def _answer_repeats(self) -> None:
+        repeated = [
+            r
+            for r, happened in self._happened.items()
+            if r not in self._records
+            and self._states[r].closed
+            and any(isinstance(e, ev.CommandRepeated) for e in happened)
+        ]
+        for request_id, record in self._tx.closures(repeated).items():
+            self._records[request_id] = ClosureRecord.model_validate_json(record)
+
+    def _next_due(self, state: State) -> datetime | None:
+        """When to look at this request again; a moment that has passed without effect is moved on."""
+        if state.closed or state.case is None:
+            return None
+        now, policy = self._tx.now, self._around.policy
+        moments = list(state.alarms_left)
+        if state.waits_for is not None:
+            moments.append(now + timedelta(seconds=policy.recheck_seconds))
+        for task in state.tasks.values():
+            if task.next_at is None or task.ended:
+                continue
+            if task.next_at > now:
+                moments.append(task.next_at)
+                continue
+            lease = self._leases.get(state.request_id, Leases()).newest(task.system)
+            recheck = now + timedelta(seconds=policy.recheck_seconds)
+            moments.append(min(recheck, lease.until) if lease and lease.until and lease.alive(now) else recheck)
+        return min((m for m in moments if m > now), default=None)
+
+
+def _event(stream: str, sequence: int, event: Any) -> EventRow:
+    return EventRow(stream, sequence, event.kind, event.model_dump_json())
+
+
+def _command(message: admission.Routed) -> Any:
+    if isinstance(message, admission.Submit):
+        return message.case.command
+    if isinstance(message, admission.Decide):
+        return message.decided.command
+    if isinstance(message, admission.Notice):
+        return message.recorded.command
+    return message.command  # type: ignore[attr-defined] # a withdrawal
+
+
+def belongs_here(request_id: str, partition: int, partitions: int) -> bool:
+    """Whether a report came by the partition of its request."""
+    return partition_of(request_id, partitions) == partition

@@ -1,0 +1,420 @@
+"""The service behind `unwrap` and `begin`: opens what is sealed, takes evidence in, gives the go. Knows no framework.
+
+Evidence and lease are one transaction under the partition's shared lock. Who asks twice at once loses the race for
+the task's next lease, reads again and sees the other's.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay, wait_random_exponential
+
+from keshi.orchestrator.begin import Given, Later, Refused, answer, closed_door, counts, unite
+from keshi.orchestrator.context import Leases, Policy
+from keshi.orchestrator.keys import Keys
+from keshi.orchestrator.ledger.port import (
+    Begins,
+    EvidenceRow,
+    Lasting,
+    LeaseRow,
+    Ledger,
+    ObligationRow,
+    Passing,
+    Raced,
+    Reader,
+)
+from keshi.orchestrator.request import State
+from keshi.runtime.failpoints import hit
+from keshi.runtime.kafka import partition_of
+from keshi.runtime.sealing import Key, SealBroken, WrappedKey
+from keshi.schemas.commands import Action
+from keshi.schemas.inventory import Plan, PlannedTask
+from keshi.schemas.tasks import (
+    Answer,
+    Begin,
+    BeginRequest,
+    BeginResponse,
+    Found,
+    Go,
+    Mode,
+    Stop,
+    StopReason,
+    TaskRef,
+    Unwrapped,
+    UnwrapRequest,
+    UnwrapResponse,
+    Wait,
+)
+
+log = structlog.get_logger()
+
+TRIES: Final = 6
+TRY_SECONDS: Final = 3.0
+"""Less than a client waits for its answer."""
+MAX_PLANS: Final = 512
+UNREADABLE: Final = "unreadable"
+NOT_RECORDED: Final = "not_recorded"
+
+T = TypeVar("T")
+
+
+class BeginInvalid(ValueError):  # noqa: N818 - it is an answer to the worker
+    """A question that contradicts the plan or itself: `field` names the place, `detail` says what is wrong there."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.field = field
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What the ledger has of the requests of one call. Keys are still wrapped."""
+
+    states: Mapping[str, State]
+    plans: Mapping[str, Plan]
+    keys: Mapping[str, WrappedKey]
+    obligations: Mapping[str, ObligationRow]
+
+    def planned(self, state: State, system: str) -> tuple[Plan, PlannedTask]:
+        plan = self.plans[state.accepted.plan_hash]
+        return plan, plan.task(system)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    answer: Answer
+    evidence: EvidenceRow | None = None
+    lease: LeaseRow | None = None
+
+
+class GoService:
+    """Answers workers. Serves several threads."""
+
+    def __init__(self, ledger: Ledger, keys: Keys, policy: Policy, partitions: int) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._policy = policy
+        self._partitions = partitions
+        self._plans: dict[str, Plan] = {}
+
+    # --- unwrap
+
+    def unwrap(self, caller: str, request: UnwrapRequest) -> UnwrapResponse:
+        """The identifiers of those tasks that are open and the caller's own.
+
+        Args:
+            caller: The system that the worker's token is for.
+            request: Any tasks.
+
+        Raises:
+            Passing: the ledger does not answer.
+        """
+        case = _persist(lambda: self._look(caller, request.tasks))
+        return UnwrapResponse(tasks=tuple(self._unwrapped(caller, ref, case) for ref in request.tasks))
+
+    def _look(self, caller: str, tasks: Iterable[TaskRef]) -> _Case:
+        with self._ledger.reader() as view:
+            return self._load(view, {t.request_id for t in tasks if t.system == caller}, caller)
+
+    def _load(self, view: Begins | Reader, ids: Collection[str], caller: str) -> _Case:
+        states = view.states(ids)
+        accepted = [s for s in states.values() if s.case is not None]
+        links = {o for s in accepted for o in s.suspensions.get(caller, ()) if _resumes(s)}
+        hashes = {s.accepted.plan_hash for s in accepted}
+        return _Case(
+            states=states,
+            plans=self._plans_of(view, hashes),
+            keys=view.keys({*ids, *links}),
+            obligations=view.obligations(links),
+        )
+
+    def _plans_of(self, view: Begins | Reader, hashes: Collection[str]) -> Mapping[str, Plan]:
+        """Plans are named by their content, so those once read stay right."""
+        missing = [h for h in hashes if h not in self._plans]
+        if missing:
+            read = {h: Plan.model_validate_json(body) for h, body in view.plans(missing).items()}
+            if len(self._plans) + len(read) > MAX_PLANS:
+                self._plans = {}
+            self._plans |= read
+            return {**{h: self._plans[h] for h in hashes if h in self._plans}, **read}
+        return self._plans
+
+    def _unwrapped(self, caller: str, ref: TaskRef, case: _Case) -> Unwrapped:
+        state = case.states.get(ref.request_id) if ref.system == caller else None
+        reason: str | None = closed_door(state, ref.system, ref.attempt)
+        found: Unwrapped | None = None
+        if reason is None and state is not None:
+            try:
+                found = self._opened(ref, state, case)
+                reason = None if found else StopReason.CLOSED
+            except SealBroken:
+                log.error("sealed_text_unreadable", request_id=ref.request_id, system=ref.system)
+                reason = UNREADABLE
+        return found or Unwrapped(
+            request_id=ref.request_id, system=ref.system, attempt=ref.attempt, open=False, reason=reason
+        )
+
+    def _opened(self, ref: TaskRef, state: State, case: _Case) -> Unwrapped | None:
+        """None where the request was closed, and its key destroyed, between two statements."""
+        wrapped = case.keys.get(ref.request_id)
+        if wrapped is None:
+            return None
+        key = self._keys.open(wrapped, ref.request_id)
+        texts = state.accepted.sealed.get(ref.system, ())
+        identifiers = dict.fromkeys(i for t in texts for i in self._keys.open_identifiers(key, ref.system, t))
+        _, planned = case.planned(state, ref.system)
+        return Unwrapped(
+            request_id=ref.request_id,
+            system=ref.system,
+            attempt=ref.attempt,
+            open=True,
+            identifiers=tuple(identifiers),
+            remembered=self._remembered(ref.system, state, planned, case) if _resumes(state) else (),
+        )
+
+    def _remembered(self, system: str, state: State, planned: PlannedTask, case: _Case) -> tuple[Found, ...]:
+        """What earlier requests suspended here, and nobody has lifted since."""
+        manifests = []
+        for name in state.suspensions.get(system, ()):
+            row, wrapped = case.obligations.get(name), case.keys.get(name)
+            if row is not None and wrapped is not None and row.state == "open" and row.system == system:
+                manifests.append(self._keys.open_manifest(self._keys.open(wrapped, name), system, row.sealed))
+        return tuple(f for f in unite(manifests) if f.category in planned.categories)
+
+    # --- begin
+
+    def begin(self, caller: str, request: BeginRequest) -> BeginResponse:
+        """Take evidence in and give the go, or say why not. Answers stand in the order of the questions.
+
+        Args:
+            caller: The system that the worker's token is for.
+            request: Each task once. Those of one partition are one transaction.
+
+        Raises:
+            BeginInvalid: a question contradicts the plan or itself. Of its partition nothing was recorded.
+            Passing: the ledger does not answer. Asked again, the same begin-ids get the same answers.
+        """
+        _distinct(request.tasks)
+        groups: dict[int, list[tuple[int, Begin]]] = {}
+        answers: dict[int, Answer] = {}
+        for place, question in enumerate(request.tasks):
+            if question.system == caller:
+                partition = partition_of(question.request_id, self._partitions)
+                groups.setdefault(partition, []).append((place, question))
+            else:
+                answers[place] = _stop(question, StopReason.UNKNOWN)
+        for partition, group in sorted(groups.items()):
+            answers |= self._begin_group(partition, caller, group)
+        return BeginResponse(tasks=tuple(answers[n] for n in range(len(request.tasks))))
+
+    def _begin_group(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, Answer]:
+        """One transaction; where the database refuses it, one for each task, so that one harms no other."""
+        try:
+            return _persist(lambda: self._transaction(partition, caller, group))
+        except (Raced, Lasting) as e:
+            if len(group) > 1:
+                found: dict[int, Answer] = {}
+                for one in group:
+                    found |= self._begin_group(partition, caller, [one])
+                return found
+            place, question = group[0]
+            log.error(
+                "begin_not_recorded",
+                request_id=question.request_id,
+                system=question.system,
+                begin_id=question.begin_id,
+                exception_class=type(e).__name__,
+            )
+            with self._ledger.reader() as view:
+                return {place: _wait(question, NOT_RECORDED, view.now, self._policy.recheck_seconds)}
+
+    def _transaction(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, Answer]:
+        ids = {q.request_id for _, q in group}
+        with self._ledger.begins(partition) as tx:
+            case = self._load(tx, ids, caller)
+            # In this order: evidence that commits in between is then in the union, never only in the leases.
+            leases = tx.leases(ids)
+            manifests = tx.manifests(ids)
+            judged = {
+                place: self._judge(place, q, case, leases.get(q.request_id, Leases()), manifests, tx.now)
+                for place, q in group
+            }
+            evidence = [j.evidence for j in judged.values() if j.evidence]
+            given = [j.lease for j in judged.values() if j.lease]
+            if evidence or given:
+                tx.insert(
+                    sorted(evidence, key=lambda e: e.begin_id),
+                    sorted(given, key=lambda x: (x.request_id, x.system)),
+                )
+                hit("api.mid_begin")
+        return {place: j.answer for place, j in judged.items()}
+
+    def _judge(  # noqa: PLR0913 - what one transaction has read
+        self,
+        place: int,
+        question: Begin,
+        case: _Case,
+        leases: Leases,
+        manifests: Mapping[tuple[str, str], Sequence[str]],
+        now: datetime,
+    ) -> _Judged:
+        state = case.states.get(question.request_id)
+        reason = closed_door(state, question.system, question.attempt)
+        wrapped = case.keys.get(question.request_id)
+        if reason or state is None or wrapped is None:
+            return _Judged(_stop(question, reason or StopReason.CLOSED))
+        plan, planned = case.planned(state, question.system)
+        for n, found in enumerate(question.manifest):
+            if found.category not in planned.categories:
+                raise BeginInvalid(f"tasks.{place}.manifest.{n}.category", "the plan has no such category here")
+        sealed = manifests.get((question.request_id, question.system), ())
+        try:
+            key = self._keys.open(wrapped, question.request_id)
+            earlier = [self._keys.open_manifest(key, question.system, text) for text in sealed]
+            mine: Sequence[Found] = question.manifest
+            if _resumes(state):
+                allowed = {(f.category, f.ref) for f in self._remembered(question.system, state, planned, case)}
+                mine = [f for f in mine if (f.category, f.ref) in allowed]
+        except SealBroken:
+            log.error("sealed_text_unreadable", request_id=question.request_id, system=question.system)
+            return _Judged(_wait(question, UNREADABLE, now, self._policy.recheck_seconds))
+        asked = _Question(question, state, plan, planned, leases, key, now)
+        return self._answered(asked, earlier, unite([mine]))
+
+    def _answered(self, asked: "_Question", earlier: Sequence[Sequence[Found]], mine: Sequence[Found]) -> _Judged:
+        q, now = asked.begin, asked.now
+        union = unite([*earlier, mine])
+        digest = self._keys.commitment(q.request_id, q.system, union)
+        said = answer(asked.state, asked.planned, asked.leases, q, union, digest, now, self._policy)
+        if isinstance(said, Later):
+            return _Judged(_wait(q, said.reason, now, (said.until - now).total_seconds()))
+        if isinstance(said, Refused):
+            evidence = self._evidence(asked, mine, union, digest) if said.evidence else None
+            return _Judged(_stop(q, said.reason), evidence)
+        if said.renews:
+            return self._renewed(asked, said.renews, earlier)
+        if any(x.begin_id == q.begin_id for x in asked.leases.of.get(q.system, ())):
+            return _Judged(_stop(q, StopReason.OTHER_ATTEMPT))  # its evidence was taken, and got another answer
+        return self._given(asked, mine, union, digest)
+
+    def _given(self, asked: "_Question", mine: Sequence[Found], union: tuple[Found, ...], digest: str) -> _Judged:
+        q = asked.begin
+        ordinal = 1 + sum(1 for x in asked.leases.of.get(q.system, ()) if x.granted_at)
+        lease = self._lease(asked, lease_id(q), ordinal)
+        return _Judged(self._go(q, lease.lease_id, union, digest), self._evidence(asked, mine, union, digest), lease)
+
+    def _renewed(self, asked: "_Question", name: str, earlier: Sequence[Sequence[Found]]) -> _Judged:
+        """The same answer as the first time: its union is what the ledger had then."""
+        q = asked.begin
+        known = sorted(asked.leases.of[q.system], key=lambda x: (x.at, x.begin_id))
+        place, lease = next((n, x) for n, x in enumerate(known, start=1) if x.lease_id == name)
+        return _Judged(
+            self._go(q, name, unite(earlier[:place]), lease.digest), lease=self._lease(asked, name, ordinal=0)
+        )
+
+    def _go(self, q: Begin, name: str, union: tuple[Found, ...], digest: str) -> Go:
+        return Go(
+            request_id=q.request_id,
+            system=q.system,
+            lease_id=name,
+            secret=self._keys.lease_secret(name),
+            seconds=self._policy.lease_seconds,
+            union=union,
+            digest=digest,
+        )
+
+    def _lease(self, asked: "_Question", name: str, ordinal: int) -> LeaseRow:
+        q = asked.begin
+        until = asked.now + timedelta(seconds=self._policy.lease_seconds)
+        return LeaseRow(name, q.begin_id, q.request_id, q.system, ordinal, until)
+
+    def _evidence(
+        self, asked: "_Question", mine: Sequence[Found], union: tuple[Found, ...], digest: str
+    ) -> EvidenceRow:
+        q = asked.begin
+        return EvidenceRow(
+            begin_id=q.begin_id,
+            request_id=q.request_id,
+            partition=asked.state.partition,
+            system=q.system,
+            attempt=q.attempt,
+            mode=q.mode.value,
+            manifest=self._keys.seal_manifest(asked.key, q.system, mine),
+            digest=digest,
+            counts=json.dumps(counts(union)),
+            searched=json.dumps(list(dict.fromkeys(q.searched))),
+            learned=json.dumps(self._learned(asked)),
+        )
+
+    def _learned(self, asked: "_Question") -> dict[str, list[str]]:
+        """What the source learned, sealed anew for each system that is searched by it."""
+        q = asked.begin
+        if q.mode is not Mode.IDENTIFY:
+            return {}
+        learned = dict.fromkeys(i.normal() for i in q.learned if i.type in asked.planned.learns)
+        found: dict[str, list[str]] = {}
+        for task in asked.plan.tasks:
+            chosen = [i for i in learned if i.type in task.identifiers]
+            if chosen and task.included and task.system != q.system:
+                found[task.system] = [self._keys.seal_identifiers(asked.key, task.system, chosen)]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question with all that it is judged by."""
+
+    begin: Begin
+    state: State
+    plan: Plan
+    planned: PlannedTask
+    leases: Leases
+    key: Key
+    now: datetime
+
+
+def lease_id(q: Begin) -> str:
+    """Names the lease that a begin-id can get: the same each time it is asked for."""
+    return hashlib.sha256(f"lease/{q.request_id}/{q.system}/{q.begin_id}".encode()).hexdigest()[:32]
+
+
+def _persist(work: Callable[[], T]) -> T:
+    """Do it again while the error may pass: nothing was written, and the ledger is read anew."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(Passing),
+        stop=stop_after_attempt(TRIES) | stop_before_delay(TRY_SECONDS),
+        wait=wait_random_exponential(multiplier=0.02, max=0.5),
+        reraise=True,
+    )
+    return retrying(work)
+
+
+def _distinct(tasks: Sequence[Begin]) -> None:
+    seen: set[object] = set()
+    for n, task in enumerate(tasks):
+        if (task.request_id, task.system) in seen:
+            raise BeginInvalid(f"tasks.{n}.request_id", "a task may be asked for once in a call")
+        if task.begin_id in seen:
+            raise BeginInvalid(f"tasks.{n}.begin_id", "a begin-id belongs to one task")
+        seen |= {(task.request_id, task.system), task.begin_id}
+
+
+def _resumes(state: State) -> bool:
+    return state.case is not None and state.case.action is Action.RESUME_USE
+
+
+def _stop(q: Begin, reason: StopReason) -> Stop:
+    return Stop(request_id=q.request_id, system=q.system, reason=reason.value)
+
+
+def _wait(q: Begin, reason: str, now: datetime, seconds: float) -> Wait:
+    seconds = min(max(seconds, 0.0), 86_400.0)
+    return Wait(
+        request_id=q.request_id, system=q.system, reason=reason, seconds=seconds, until=now + timedelta(seconds=seconds)
+    )

@@ -1,0 +1,82 @@
+"""Whether a silent task's worker has passed the message that asked for it.
+
+A task is sent again only then; else a dead system's topic would fill with copies. A list that was sent before now
+stands below the topic's end of now: when the group has committed up to that end, it has passed the list.
+"""
+
+import threading
+from collections.abc import Mapping
+
+import structlog
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from keshi.runtime.kafka import new_consumer
+from keshi.runtime.settings import ConfigurationError, KafkaSettings
+
+log = structlog.get_logger()
+Silent = tuple[str, str, int]
+"""Request, system, attempt."""
+
+
+def handler_group(settings: KafkaSettings, system: str) -> str:
+    """The consumer group of a system's workers."""
+    return f"{settings.prefix}handlers.{system}"
+
+
+class Silence:
+    """Watches topics for silent tasks in a thread of its own: the cycle only asks what is known."""
+
+    def __init__(self, settings: KafkaSettings, seconds: float = 2) -> None:
+        self._settings = settings
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._ends: dict[Silent, tuple[int, int | None]] = {}
+        self._committed: dict[tuple[str, int], int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="silence", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def passed(self, silent: Silent, partition: int) -> bool:
+        """Whether the worker has passed it. The first question only starts the watch."""
+        with self._lock:
+            _, end = self._ends.setdefault(silent, (partition, None))
+            if end is None or self._committed.get((silent[1], partition), -1) < end:
+                return False
+            del self._ends[silent]
+            return True
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            with self._lock:
+                asked = {(s[1], p) for s, (p, _) in self._ends.items()}
+            for system in {s for s, _ in asked}:
+                try:
+                    self._look(system, {p for s, p in asked if s == system})
+                except (KafkaError, ConfigurationError) as e:
+                    log.warning("silence_unknown", system=system, exception_class=type(e).__name__)
+
+    def _look(self, system: str, partitions: set[int]) -> None:
+        topic = self._settings.topic(f"tasks.{system}")
+        places = [TopicPartition(topic, p) for p in sorted(partitions)]
+        consumer = new_consumer(self._settings, handler_group(self._settings, system))
+        try:
+            ends: Mapping[TopicPartition, int] = consumer.end_offsets(places)
+            committed = {p: consumer.committed(p) for p in places}
+        finally:
+            consumer.close(autocommit=False)
+        with self._lock:
+            for place, offset in committed.items():
+                self._committed[system, place.partition] = offset if offset is not None else 0
+            for silent, (partition, end) in list(self._ends.items()):
+                if silent[1] == system and end is None:
+                    self._ends[silent] = (partition, ends[TopicPartition(topic, partition)])
+            if len(self._ends) > 10_000:  # noqa: PLR2004 - a bound: the watch starts again
+                self._ends.clear()
