@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay, wait_random_exponential
 
-from keshi.orchestrator.begin import Given, Later, Refused, answer, closed_door, counts, unite
+from keshi.orchestrator.begin import Later, Refused, answer, closed_door, counts, unite
 from keshi.orchestrator.context import Leases, Policy
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import (
@@ -136,14 +136,15 @@ class GoService:
 
     def _plans_of(self, view: Begins | Reader, hashes: Collection[str]) -> Mapping[str, Plan]:
         """Plans are named by their content, so those once read stay right."""
-        missing = [h for h in hashes if h not in self._plans]
+        found = {h: self._plans[h] for h in hashes if h in self._plans}
+        missing = [h for h in hashes if h not in found]
         if missing:
             read = {h: Plan.model_validate_json(body) for h, body in view.plans(missing).items()}
             if len(self._plans) + len(read) > MAX_PLANS:
                 self._plans = {}
             self._plans |= read
-            return {**{h: self._plans[h] for h in hashes if h in self._plans}, **read}
-        return self._plans
+            found |= read
+        return found
 
     def _unwrapped(self, caller: str, ref: TaskRef, case: _Case) -> Unwrapped:
         state = case.states.get(ref.request_id) if ref.system == caller else None
@@ -154,7 +155,7 @@ class GoService:
                 found = self._opened(ref, state, case)
                 reason = None if found else StopReason.CLOSED
             except SealBroken:
-                log.error("sealed_text_unreadable", request_id=ref.request_id, system=ref.system)
+                log.exception("sealed_text_unreadable", request_id=ref.request_id, system=ref.system)
                 reason = UNREADABLE
         return found or Unwrapped(
             request_id=ref.request_id, system=ref.system, attempt=ref.attempt, open=False, reason=reason
@@ -217,19 +218,18 @@ class GoService:
         """One transaction; where the database refuses it, one for each task, so that one harms no other."""
         try:
             return _persist(lambda: self._transaction(partition, caller, group))
-        except (Raced, Lasting) as e:
+        except (Raced, Lasting):
             if len(group) > 1:
                 found: dict[int, Answer] = {}
                 for one in group:
                     found |= self._begin_group(partition, caller, [one])
                 return found
             place, question = group[0]
-            log.error(
+            log.exception(
                 "begin_not_recorded",
                 request_id=question.request_id,
                 system=question.system,
                 begin_id=question.begin_id,
-                exception_class=type(e).__name__,
             )
             with self._ledger.reader() as view:
                 return {place: _wait(question, NOT_RECORDED, view.now, self._policy.recheck_seconds)}
@@ -255,7 +255,7 @@ class GoService:
                 hit("api.mid_begin")
         return {place: j.answer for place, j in judged.items()}
 
-    def _judge(  # noqa: PLR0913 - what one transaction has read
+    def _judge(
         self,
         place: int,
         question: Begin,
@@ -282,7 +282,7 @@ class GoService:
                 allowed = {(f.category, f.ref) for f in self._remembered(question.system, state, planned, case)}
                 mine = [f for f in mine if (f.category, f.ref) in allowed]
         except SealBroken:
-            log.error("sealed_text_unreadable", request_id=question.request_id, system=question.system)
+            log.exception("sealed_text_unreadable", request_id=question.request_id, system=question.system)
             return _Judged(_wait(question, UNREADABLE, now, self._policy.recheck_seconds))
         asked = _Question(question, state, plan, planned, leases, key, now)
         return self._answered(asked, earlier, unite([mine]))
