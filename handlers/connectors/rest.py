@@ -1,0 +1,142 @@
+"""REST over HTTP for handlers: one call within the time of the task, and what a status asks to be done.
+
+Errors leave here as those of `keshi.handlers.errors`, without address or body, which may hold data of the person.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from keshi.handlers.contract import Limit, Work
+from keshi.handlers.errors import GiveToPerson, HandlerError, Retry, retry_after, slug
+from keshi.runtime.settings import ConfigurationError
+
+CALL_SECONDS: Final = 10
+"""One call takes no longer, however much time the task has."""
+READY_SECONDS: Final = 1
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+MAX_PAGES: Final = 1000
+PAGE_SIZE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A status, and the JSON that came with it. Its representation shows the status alone."""
+
+    status: int
+    data: Any
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status})"
+
+
+class Rest:
+    """One API, shared by the threads of a worker.
+
+    Args:
+        url: Its base address.
+        token: Sent as a bearer token (RFC 6750).
+        setting: The name of the setting that holds the address, for the message.
+
+    Raises:
+        ConfigurationError: `url` is no address of HTTP.
+    """
+
+    def __init__(self, url: str, token: str, *, setting: str) -> None:
+        if not url.startswith(("https://", "http://")):
+            raise ConfigurationError(f"{setting} is not set to an address: https://host")
+        # No proxy out of the environment: nobody decided that personal data goes through it.
+        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+
+    def call(
+        self, task: Work, method: str, path: str, *, body: Any = None, allow: Collection[int] = (), query: Any = None
+    ) -> Reply:
+        """Make one call.
+
+        Args:
+            task: Whose time it takes.
+            method: Of HTTP.
+            path: Below the base address.
+            body: Sent as JSON.
+            allow: Statuses besides 2xx that the caller knows how to take.
+            query: Parameters of the address. Nothing about a person belongs here: addresses end up in logs.
+
+        Raises:
+            LeaseEnded: the time is over, and no call was made.
+            Retry: passing trouble, or something that operations can set right: a token, a right.
+            GiveToPerson: the API refuses this very call.
+        """
+        return self._call(task.limit, method, path, body, query, frozenset(allow))
+
+    def pages(self, task: Work, path: str, *, search: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """All items of a list that comes in pages `{"items": […], "next": …}`; `after` asks for the next one.
+
+        Args:
+            task: Whose time it takes.
+            path: Below the base address.
+            search: What to look for. With it the list is asked for by POST, and `after` travels in the body.
+
+        Raises:
+            HandlerError: as `call` does, also in the middle.
+        """
+        after: str | None = None
+        for _ in range(MAX_PAGES):
+            where = {"limit": PAGE_SIZE} | ({"after": after} if after else {})
+            if search is None:
+                reply = self.call(task, "GET", path, query=where)
+            else:
+                reply = self.call(task, "POST", path, body={**search, **where})
+            yield from reply.data["items"]
+            after, before = reply.data["next"], after
+            if after is None:
+                return
+            if after == before:
+                raise GiveToPerson("paging_stands_still")
+        raise GiveToPerson("too_many_pages")
+
+    def ready(self, method: str, path: str, *, body: Any = None) -> bool:
+        """Whether this call, which changes nothing, succeeds at once."""
+        try:
+            return (
+                self._call(Limit(READY_SECONDS), method, path, body, None, frozenset()).status < httpx.codes.BAD_REQUEST
+            )
+        except HandlerError:
+            return False
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def _call(self, limit: Limit, method: str, path: str, body: Any, query: Any, allow: Collection[int]) -> Reply:
+        seconds = min(limit.require(), CALL_SECONDS)
+        text = bytearray()
+        try:
+            with self._http.stream(method, path, json=body, params=query, timeout=seconds) as answer:
+                for part in answer.iter_bytes():
+                    text += part
+                    limit.require()  # httpx bounds the wait for each part, not for all of them
+                    if len(text) > MAX_ANSWER_BYTES:
+                        raise GiveToPerson("answer_too_large")
+        except httpx.HTTPError as error:
+            limit.require()
+            raise Retry(slug(type(error).__name__)) from None
+        if not (answer.is_success or answer.status_code in allow):
+            raise _failure(answer)
+        try:
+            return Reply(answer.status_code, json.loads(text) if text else None)
+        except ValueError:
+            raise Retry("answer_not_json") from None
+
+
+def _failure(answer: httpx.Response) -> HandlerError:
+    """What a status asks to be done (RFC 9110, section 15; RFC 6585)."""
+    status = answer.status_code
+    if status in {429, 503}:
+        return retry_after(answer.headers.get("Retry-After"))
+    # 401, 403: operations sets it right. 404, 409, 410, 423: the record is not as it was, the next look will tell.
+    if status in {401, 403, 404, 408, 409, 410, 423, 425} or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return Retry(f"http_{status}")
+    return GiveToPerson(f"http_{status}")

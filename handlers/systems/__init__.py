@@ -1,0 +1,1 @@
+"""The handlers that come with keshi, one module for each system."""
