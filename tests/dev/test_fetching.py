@@ -1,6 +1,7 @@
 """What is fetched is whole or absent, once per machine; what is missing is named with its remedy."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -134,3 +135,14 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert places.cache_dir() == tmp_path / "xdg" / "keshi"
+
+
+def test_a_port_is_free_again_although_an_old_connection_lingers() -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as server:
+        assert not places.port_is_free(port)
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            accepted.close()  # who closes first keeps the address for a minute
+            assert client.recv(1) == b""
+    assert places.port_is_free(port)

@@ -58,9 +58,7 @@ with Supervisor() as parts:
 
 
 def _spec(tmp_path: Path, code: str, *arguments: str, stop_seconds: float = _BOUND) -> PartSpec:
-    return PartSpec(
-        "part", (sys.executable, "-c", code, *arguments), tmp_path / "part.log", stop_seconds=stop_seconds
-    )
+    return PartSpec("part", (sys.executable, "-c", code, *arguments), tmp_path / "part.log", stop_seconds=stop_seconds)
 
 
 def _up(part: Part) -> Callable[[], bool]:

@@ -32,9 +32,7 @@ def unprivileged_user() -> User | None:
         except KeyError:
             continue
         return User(name, entry.pw_uid, entry.pw_gid)
-    raise DevError(
-        "running as root, and there is no user 'postgres' or 'nobody' to run PostgreSQL as: add one"
-    )
+    raise DevError("running as root, and there is no user 'postgres' or 'nobody' to run PostgreSQL as: add one")
 
 
 def reachable(path: Path, user: User | None) -> bool:
@@ -104,6 +102,8 @@ def free_port() -> int:
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections of one that has just ended may linger, and are in nobody's way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
