@@ -24,8 +24,8 @@ Rules that the worker relies on:
 - `locate` and `verify` change nothing. `act` may be repeated over the same union after a crash, also when
   half of it is done, and then does the rest.
 - `act` works on the union it is given: records that any attempt ever found. What led to them may be gone.
-- Each statement or request gets `task.time_left()` as its time-out, and `task.checkpoint()` stands between
-  statements and right before a commit. A handler whose time is over changes nothing more.
+- Each statement or request gets `task.time_left()` as its time-out, and `task.checkpoint()` stands before each
+  statement and right before a commit. A handler whose time is over changes nothing more.
 - One object serves several threads.
 """
 
@@ -61,15 +61,17 @@ def boot_time() -> float:
 class Limit:
     """The moment at which a step has to have ended. The worker moves it on when a lease is renewed."""
 
-    __slots__ = ("_end", "_failpoint")
+    __slots__ = ("_checkpoints", "_end", "_failpoint")
 
     def __init__(self, seconds: float, *, since: float | None = None, failpoint: str | None = None) -> None:
         self._end = (boot_time() if since is None else since) + seconds
         self._failpoint = failpoint
+        self._checkpoints = 0
 
     def extend(self, seconds: float, *, since: float) -> None:
-        """Let it end `seconds` after `since`, if that is later than it would have ended."""
-        self._end = max(self._end, since + seconds)
+        """Let it end `seconds` after `since`, if that is later. What is over stays over."""
+        if self.left() > 0:
+            self._end = max(self._end, since + seconds)
 
     def end_now(self) -> None:
         """Let it be over."""
@@ -96,7 +98,8 @@ class Limit:
         Raises:
             LeaseEnded: it is over.
         """
-        if self._failpoint:
+        self._checkpoints += 1
+        if self._failpoint and self._checkpoints > 1:  # the first one stands before anything was done
             failpoints.hit(self._failpoint)
         self.require()
 
@@ -147,7 +150,7 @@ class Work:
         return self.limit.require()
 
     def checkpoint(self) -> None:
-        """To be called between statements and right before a commit.
+        """To be called before each statement and right before a commit.
 
         Raises:
             LeaseEnded: there is no time left: roll back what can be, and leave.

@@ -1,0 +1,115 @@
+"""A task on its way through this process, and the message it came with."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import uuid4
+
+from keshi.handlers.contract import Limit, Work
+from keshi.schemas.tasks import MAX_TASKS, Begin, Go, Task, TaskRef
+
+MAX_BEGIN_RECORDS: Final = 20_000
+"""Records in one call of begin, so that its body stays bounded. One task alone may have as many."""
+
+
+class Ticket:
+    """One `PerformTasks` message. When all its tasks have ended, its offset may be committed.
+
+    Args:
+        partition: Of `reports`, for the tasks of this message.
+        size: How many tasks it brought.
+        redelivered: Some worker had begun it before: it is worked one by one.
+        done: Called once, when the last task has ended.
+    """
+
+    def __init__(self, partition: int, size: int, *, redelivered: bool, done: Callable[[], None]) -> None:
+        self.partition = partition
+        self.redelivered = redelivered
+        self.lost = False  # the partition belongs to another worker now: what is not begun is dropped
+        self._left = size
+        self._lock = threading.Lock()
+        self._done = done
+
+    def ended(self) -> None:
+        """One of its tasks has ended."""
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._done()
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One attempt at one task in this process. The representation shows no identifier."""
+
+    task: Task
+    ticket: Ticket
+    budget: Limit
+    """Of its list: beyond it nothing is tried twice, and who has to wait is parked."""
+    begin_id: str = field(default_factory=lambda: uuid4().hex)
+    work: Work | None = None
+    begin: Begin | None = None
+    go: Go | None = None
+    lease: Limit | None = None
+    renew_at: float = 0.0
+    renew_until: float = 0.0
+    acted: bool = False
+    """The act was entered."""
+    unanswered: int = 0
+    lapses: int = 0
+    """Leases that ended before their act was entered."""
+    settled: threading.Event = field(default_factory=threading.Event)
+    """Set while nothing runs for it: it has ended or is parked."""
+    reported: bool = False
+    ended: bool = False
+
+    def __repr__(self) -> str:
+        return f"Job({self.task.request_id}, {self.task.system}, attempt={self.task.attempt})"
+
+    @property
+    def ref(self) -> TaskRef:
+        """What names it in a call."""
+        return TaskRef(request_id=self.task.request_id, system=self.task.system, attempt=self.task.attempt)
+
+    @property
+    def key(self) -> tuple[int, str, int, str]:
+        """What makes two jobs of one process the same."""
+        return self.ticket.partition, self.task.request_id, self.task.attempt, self.task.mode.value
+
+    def forget(self) -> None:
+        """Drop what was unwrapped and located, to be asked for again later."""
+        self.work = self.begin = self.go = self.lease = None
+        self.begin_id = uuid4().hex
+
+    def told(self, what: object) -> dict[str, object]:
+        """What a log may say of it."""
+        return {
+            "request_id": self.task.request_id,
+            "system": self.task.system,
+            "attempt": self.task.attempt,
+            "mode": self.task.mode.value,
+            "code": str(what),
+        }
+
+
+def calls(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Divide jobs into lists for one call each: bounded, and no request twice, for answers name the request."""
+    rest = list(jobs)
+    while rest:
+        taken: list[Job] = []
+        later: list[Job] = []
+        requests: set[str] = set()
+        records = 0
+        for job in rest:
+            size = len(job.begin.manifest) if job.begin else 0
+            full = len(taken) >= MAX_TASKS or (taken and records + size > MAX_BEGIN_RECORDS)
+            if full or job.task.request_id in requests:
+                later.append(job)
+                continue
+            taken.append(job)
+            requests.add(job.task.request_id)
+            records += size
+        yield taken
+        rest = later

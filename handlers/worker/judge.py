@@ -1,0 +1,162 @@
+"""From the state of each record after the act to the outcomes of a task, per data category. Pure."""
+
+from calendar import monthrange
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from keshi.handlers.contract import Active, Anonymised, Gone, ProvisionStopped, Retained, State, Suspended
+from keshi.handlers.errors import GiveToPerson, Retry
+from keshi.schemas.commands import Action
+from keshi.schemas.outcomes import CategoryOutcome, Outcome
+from keshi.schemas.tasks import Found, Mode
+
+MAX_OUTCOMES: Final = 300
+"""In one report."""
+IDENTIFIED_ONLY: Final = "identified_only"
+WITHDRAWN: Final = "withdrawn"
+
+
+class NotVerified(Retry):
+    """After the act some record was still as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is judged."""
+
+    action: Action
+    mode: Mode
+    categories: tuple[str, ...]
+    searched: tuple[str, ...]
+    union: Sequence[Found]
+    states: Sequence[State]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What happened to one record."""
+
+    outcome: Outcome
+    ground: str | None = None
+    until: date | None = None
+    reason: str | None = None
+
+
+_Coarseness = Callable[[date], date]
+
+
+def identified(categories: Iterable[str]) -> tuple[CategoryOutcome, ...]:
+    """The outcomes of a task that was only to find identifiers."""
+    return tuple(CategoryOutcome(category=c, outcome=Outcome.OUT_OF_SCOPE, reason=IDENTIFIED_ONLY) for c in categories)
+
+
+def judge(case: Case) -> tuple[CategoryOutcome, ...]:
+    """Every category of the task with at least one outcome; the counts add up to the union.
+
+    Raises:
+        NotVerified: a record is not in the state that was asked for.
+        GiveToPerson: the handler did not say the state of every record, or searched by nothing and found nothing,
+            which is not the same as "nothing is there".
+    """
+    if len(case.states) != len(case.union):
+        raise GiveToPerson("verify_misaligned")
+    if not case.searched and not case.union:
+        raise GiveToPerson("nothing_searched")
+    endings = [_ending(case.action, case.mode, s) for s in case.states]
+    for coarse in (_day, _month, _year, _all):
+        outcomes = tuple(_outcomes(case, endings, coarse))
+        if len(outcomes) <= MAX_OUTCOMES:
+            return outcomes
+    raise GiveToPerson("too_many_outcomes")
+
+
+def _ending(action: Action, mode: Mode, state: State) -> _Ending:
+    done = _done(action, state)
+    if done:
+        return done
+    if mode is Mode.CHECK:
+        return _Ending(Outcome.NOT_STARTED, reason=WITHDRAWN)
+    raise NotVerified
+
+
+def _done(action: Action, state: State) -> _Ending | None:
+    """How a record in this state has ended; None while what was asked for has not happened to it."""
+    if isinstance(state, Retained):
+        return _retained(action, state)
+    if action is Action.ERASE:
+        return _ERASED.get(type(state))
+    if isinstance(state, Gone | Anonymised):
+        # It vanished by itself, or by an erasure that is not ours to count here.
+        return _Ending(Outcome.NOT_FOUND)
+    return _OTHERS.get((action, type(state)))
+
+
+_ERASED: Final[dict[type, _Ending]] = {Gone: _Ending(Outcome.ERASED), Anonymised: _Ending(Outcome.ANONYMISED)}
+_OTHERS: Final[dict[tuple[Action, type], _Ending]] = {
+    (Action.SUSPEND_USE, Suspended): _Ending(Outcome.SUSPENDED),
+    (Action.RESUME_USE, Active): _Ending(Outcome.RESUMED),
+    (Action.RESUME_USE, ProvisionStopped): _Ending(Outcome.RESUMED),
+    (Action.STOP_PROVISION, ProvisionStopped): _Ending(Outcome.PROVISION_STOPPED),
+    (Action.STOP_PROVISION, Suspended): _Ending(Outcome.PROVISION_STOPPED),
+}
+
+
+def _retained(action: Action, state: Retained) -> _Ending | None:
+    """A retention period ends an erasure only where the record is restricted; to restrict is to suspend."""
+    if action is Action.ERASE and state.restricted:
+        return _Ending(Outcome.RETAINED_BY_LAW, ground=state.ground, until=state.until)
+    return _OTHERS.get((action, Suspended if state.restricted else Active))
+
+
+def _outcomes(case: Case, endings: Sequence[_Ending], coarse: _Coarseness) -> Iterable[CategoryOutcome]:
+    order = tuple(dict.fromkeys((*case.categories, *sorted({f.category for f in case.union}))))
+    places: dict[str, dict[_Ending, list[int]]] = {c: {} for c in order}
+    for place, (found, ending) in enumerate(zip(case.union, endings, strict=True)):
+        places[found.category].setdefault(_rounded(ending, coarse), []).append(place)
+    for category, groups in places.items():
+        if not groups:
+            yield CategoryOutcome(category=category, outcome=Outcome.NOT_FOUND)
+        for ending, items in sorted(groups.items(), key=_rank):
+            alike = len(groups) == 1 and ending.outcome is not Outcome.RETAINED_BY_LAW
+            yield CategoryOutcome(
+                category=category,
+                outcome=ending.outcome,
+                count=len(items),
+                ground=ending.ground,
+                until=max(_untils(items, endings), default=None),
+                reason=ending.reason,
+                items=None if alike else tuple(items),
+            )
+
+
+def _untils(items: Iterable[int], endings: Sequence[_Ending]) -> Iterable[date]:
+    return (u for u in (endings[i].until for i in items) if u)
+
+
+def _rank(group: tuple[_Ending, list[int]]) -> tuple[str, str, date]:
+    ending = group[0]
+    return ending.outcome.value, ending.ground or "", ending.until or date.min
+
+
+def _rounded(ending: _Ending, coarse: _Coarseness) -> _Ending:
+    if ending.until is None:
+        return ending
+    return _Ending(ending.outcome, ending.ground, coarse(ending.until), ending.reason)
+
+
+def _day(day: date) -> date:
+    return day
+
+
+def _month(day: date) -> date:
+    return day.replace(day=monthrange(day.year, day.month)[1])
+
+
+def _year(day: date) -> date:
+    return date(day.year, 12, 31)
+
+
+def _all(_: date) -> date:
+    return date.max

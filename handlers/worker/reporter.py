@@ -1,0 +1,185 @@
+"""Reports to the topic `reports`: grouped for a few milliseconds, and sent again until they are on the broker."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from kafka.errors import KafkaError
+
+from keshi.handlers.contract import boot_time
+from keshi.runtime import failpoints
+from keshi.runtime.kafka import Outgoing, new_producer, send_all
+from keshi.runtime.settings import ConfigurationError, KafkaSettings
+from keshi.schemas.base import sha256
+from keshi.schemas.envelope import wrap
+from keshi.schemas.reports import MAX_REPORTS, Accepted, Completed, Failed, TasksReported
+
+if TYPE_CHECKING:
+    from kafka import KafkaProducer
+
+LINGER: Final = 0.005
+MAX_BYTES: Final = 262_144
+"""Of one message of several reports. A report alone may be as large as a message may be."""
+MAX_REPORT_BYTES: Final = 900_000
+SEND_SECONDS: Final = 15.0
+_BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+log = structlog.get_logger()
+
+AnyReport = Accepted | Completed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """One report on its way; `done` is called once it is on the broker."""
+
+    partition: int
+    report: AnyReport
+    size: int
+    done: Callable[[], None]
+
+
+class Reporter:
+    """One producer and one thread, for all systems of a process.
+
+    Args:
+        settings: Of Kafka.
+
+    Raises:
+        ConfigurationError: no broker answers, or the topic is not there.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._topic = settings.topic("reports")
+        self._producer: KafkaProducer | None = new_producer(settings, "keshi-worker")
+        try:
+            self.partitions = frozenset(self._producer.partitions_for(self._topic) or ())
+        except KafkaError:
+            self.partitions = frozenset()
+        if not self.partitions:
+            self._producer.close(timeout=1)
+            raise missing_topic(self._topic)
+        self._queue: deque[Outbound] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._sending = 0
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread.start()
+
+    def put(self, outbound: Outbound) -> None:
+        """Send this report, sooner or later."""
+        with self._changed:
+            self._queue.append(outbound)
+            self._changed.notify()
+
+    def alive(self) -> bool:
+        """Whether its thread still runs."""
+        return self._thread.is_alive()
+
+    def close(self, seconds: float) -> bool:
+        """Send what is left, for at most this time.
+
+        Returns:
+            Whether all of it is on the broker.
+        """
+        end = boot_time() + seconds
+        with self._changed:
+            self._changed.wait_for(lambda: not self._queue and not self._sending, timeout=seconds)
+            clean = not self._queue and not self._sending
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join(max(0.1, end - boot_time()))
+        if self._producer:
+            self._producer.close(timeout=2)
+        return clean
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            batch = self._take()
+            if not batch:
+                return
+            left = self._send(batch)
+            failures = failures + 1 if left else 0
+            with self._changed:
+                self._queue.extendleft(reversed(left))
+                self._sending = 0
+                self._changed.notify_all()
+                if left:
+                    self._changed.wait_for(lambda: self._ended, timeout=_BACKOFF[min(failures, len(_BACKOFF)) - 1])
+
+    def _take(self) -> list[Outbound]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._ended)
+            if self._queue and not self._ended:
+                self._changed.wait_for(lambda: self._ended or len(self._queue) >= MAX_REPORTS, timeout=LINGER)
+            if self._ended:
+                return []
+            batch = list(self._queue)
+            self._queue.clear()
+            self._sending = len(batch)
+            return batch
+
+    def _send(self, batch: list[Outbound]) -> list[Outbound]:
+        """Send, and say what has to be sent again."""
+        messages = list(messages_of(batch))
+        try:
+            if self._producer is None:
+                self._producer = new_producer(self._settings, "keshi-worker")
+            sent = send_all(
+                self._producer,
+                [Outgoing(self._topic, _value(some), partition=some[0].partition) for some in messages],
+                SEND_SECONDS,
+            )
+        except (ConfigurationError, KafkaError):
+            sent = [None] * len(messages)
+        left: list[Outbound] = []
+        for some, where in zip(messages, sent, strict=True):
+            if where is None:
+                left.extend(some)
+                continue
+            failpoints.hit("worker.after_report")
+            for outbound in some:
+                outbound.done()
+        if left:
+            log.warning("reports_not_sent", count=len(left))
+            self._renew()
+        return left
+
+    def _renew(self) -> None:
+        """An idempotent producer that has lost a message may not recover: the next try gets a new one."""
+        producer, self._producer = self._producer, None
+        if producer:
+            producer.close(timeout=0)
+
+
+def missing_topic(topic: str) -> ConfigurationError:
+    """The one line for a topic that is not there."""
+    return ConfigurationError(f"topic {topic} does not exist: make it with `keshi topics apply`")
+
+
+def messages_of(batch: Iterable[Outbound]) -> Iterator[list[Outbound]]:
+    """Group reports by partition and system, bounded in number and size."""
+    groups: dict[tuple[int, str], list[Outbound]] = {}
+    for outbound in batch:
+        groups.setdefault((outbound.partition, outbound.report.system), []).append(outbound)
+    for group in groups.values():
+        some: list[Outbound] = []
+        size = 0
+        for outbound in group:
+            if some and (len(some) >= MAX_REPORTS or size + outbound.size > MAX_BYTES):
+                yield some
+                some, size = [], 0
+            some.append(outbound)
+            size += outbound.size
+        yield some
+
+
+def _value(some: list[Outbound]) -> bytes:
+    data = TasksReported(partition=some[0].partition, reports=tuple(o.report for o in some))
+    system = some[0].report.system
+    return wrap(data, kind="TasksReported", id=sha256(data), source=f"keshi/handlers/{system}")

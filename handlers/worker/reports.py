@@ -1,0 +1,101 @@
+"""What a worker says of a task: one of three reports, signed where a lease stands behind it. Pure but for the clock."""
+
+import math
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from keshi.handlers.contract import Accepted as GoesOn
+from keshi.handlers.contract import Handler
+from keshi.handlers.errors import MAX_RETRY_AFTER_SECONDS, GiveToPerson, RetryAfter, code_of
+from keshi.handlers.worker.jobs import Job
+from keshi.schemas.outcomes import CategoryOutcome, Residue
+from keshi.schemas.reports import UNSIGNED, Accepted, Completed, Failed, HandlerVersion, Intent, signature
+from keshi.schemas.tasks import Go, Mode
+
+AnyReport = Accepted | Completed | Failed
+Backed = TypeVar("Backed", Accepted, Completed)
+MAX_RESIDUE: Final = 100
+
+
+def version_of(handler: Handler) -> HandlerVersion:
+    """Which code acts."""
+    kind = type(handler)
+    name = re.sub(r"[^A-Za-z0-9._:-]", "_", f"{kind.__module__}:{kind.__qualname__}")[-120:]
+    version = re.sub(r"[^A-Za-z0-9._+!-]", "_", handler.version)[:60] or "0"
+    return HandlerVersion(name=name, version=version)
+
+
+def failed(job: Job, version: HandlerVersion, error: BaseException) -> Failed:
+    """An attempt without a result."""
+    after = math.ceil(error.seconds) if isinstance(error, RetryAfter) else None
+    return Failed(
+        **_common(job, version),
+        error=code_of(error),
+        intent=Intent.PERSON if isinstance(error, GiveToPerson) else Intent.RETRY,
+        retry_after_seconds=after,
+        lease_id=job.go.lease_id if job.go else None,
+        began=job.acted,
+    )
+
+
+def accepted(job: Job, version: HandlerVersion, go: Go, answer: GoesOn) -> Accepted:
+    """The system goes on by itself."""
+    report = Accepted(
+        **_common(job, version),
+        lease_id=go.lease_id,
+        digest=go.digest,
+        check_after_seconds=min(max(1, math.ceil(answer.check_after_seconds)), MAX_RETRY_AFTER_SECONDS),
+        hmac=UNSIGNED,
+    )
+    return _signed(report, go)
+
+
+def completed(
+    job: Job,
+    version: HandlerVersion,
+    go: Go,
+    outcomes: Sequence[CategoryOutcome],
+    residue: Sequence[Residue] = (),
+) -> Completed:
+    """The check of the whole union has passed.
+
+    Raises:
+        GiveToPerson: more kinds of residue than a report can hold.
+    """
+    if len(residue) > MAX_RESIDUE:
+        raise GiveToPerson("too_much_residue")
+    report = Completed(
+        **_common(job, version),
+        mode=job.task.mode if job.begin is None else job.begin.mode,
+        lease_id=go.lease_id,
+        digest=go.digest,
+        searched=job.begin.searched if job.begin else (),
+        outcomes=tuple(outcomes),
+        residue=tuple(residue),
+        checked_at=datetime.now(UTC),
+        hmac=UNSIGNED,
+    )
+    return _signed(report, go)
+
+
+def acts(job: Job) -> bool:
+    """Whether this job may change anything."""
+    return job.task.mode is Mode.ACT
+
+
+def _common(job: Job, version: HandlerVersion) -> dict[str, Any]:
+    task = job.task
+    return {
+        "request_id": task.request_id,
+        "system": task.system,
+        "attempt": task.attempt,
+        "handler": version,
+        "at": datetime.now(UTC),
+        "traceparent": task.traceparent,
+    }
+
+
+def _signed(report: Backed, go: Go) -> Backed:
+    return report.model_copy(update={"hmac": signature(report, go.secret)})
