@@ -24,7 +24,6 @@ from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import (
     Arrival,
     Batch,
-    Collision,
     Cycle,
     InboxRow,
     Lasting,
@@ -34,6 +33,7 @@ from keshi.orchestrator.ledger.port import (
     Passing,
     Position,
     QuarantineRow,
+    Raced,
     WrongOffset,
 )
 from keshi.orchestrator.ledger.port import NotOwner as LaneLost
@@ -342,7 +342,7 @@ class OrchestratorEngine:
                     batch.outbox_done.extend(done)
                     tx.write(batch)
             except Passing as e:
-                if isinstance(e, Collision) and attempt >= COLLISIONS:
+                if isinstance(e, Raced) and attempt >= COLLISIONS:
                     raise Lasting(str(e)) from None
                 # The commit may have been lost on its way back: what it put into the outbox is read again.
                 owned.reload = True

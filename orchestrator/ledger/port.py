@@ -42,10 +42,6 @@ class Raced(Passing):
     """Another transaction has written the same: what was read is no longer so."""
 
 
-class Collision(Passing):
-    """Two transactions wrote the same thing. Read again; when it does not pass, the data are to blame."""
-
-
 class Unusable(LedgerError):  # noqa: N818
     """The database cannot be used as it is set up (rights, tables): nothing is wrong with the data."""
 

@@ -76,7 +76,7 @@ def _errors() -> Iterator[None]:
             raise port.Lasting("the database's driver refused the data") from None
         if state is None or state.startswith(_PASSING_STATES):
             raise port.Passing(f"the ledger's database: {type(e.orig).__name__}") from None
-        if state.startswith("22"):
+        if state.startswith(("22", "23")):
             raise port.Lasting(f"the ledger's database refuses these data: SQLSTATE {state}") from None
         raise port.Unusable(f"the ledger's database cannot be used: SQLSTATE {state}") from None
     except SQLAlchemyError as e:

@@ -1,0 +1,136 @@
+"""The composition root of the orchestrator and of the API: reads settings, builds the parts, wires them together."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import structlog
+
+from keshi.orchestrator.context import Policy
+from keshi.orchestrator.engine import OrchestratorEngine, Parts
+from keshi.orchestrator.intake import Intake
+from keshi.orchestrator.inventory import load as load_inventory
+from keshi.orchestrator.keys import Keys
+from keshi.orchestrator.ledger.port import Ledger, LedgerError, SchemaMismatch
+from keshi.orchestrator.ledger.postgres import PostgresLedger, connect
+from keshi.orchestrator.silence import Silence
+from keshi.orchestrator.stream.heartbeat import Heartbeat
+from keshi.orchestrator.stream.host import run as run_stream
+from keshi.orchestrator.stream.settings import StreamSettings
+from keshi.runtime import failpoints, logs
+from keshi.runtime.health import Health, HealthServer
+from keshi.runtime.kafka import new_admin, new_producer
+from keshi.runtime.sealing import KeyRing, SealBroken, key_ring
+from keshi.runtime.settings import (
+    ConfigurationError,
+    KafkaSettings,
+    KeySettings,
+    OrchestratorSettings,
+    ProcessSettings,
+    load,
+)
+
+log = structlog.get_logger()
+
+
+def open_ledger(settings: OrchestratorSettings, *, pool_size: int = 8) -> Ledger:
+    """The ledger, reachable and of this version's schema.
+
+    Raises:
+        ConfigurationError: it is not; the line says what to do.
+    """
+    url = settings.ledger_url.get_secret_value()
+    if not url:
+        raise ConfigurationError("no ledger: set KESHI_LEDGER_URL to postgresql://user:password@host:port/database")
+    ledger = PostgresLedger(connect(url, pool_size=pool_size))
+    try:
+        ledger.check()
+    except SchemaMismatch as e:
+        raise ConfigurationError(str(e)) from None
+    except LedgerError:
+        raise ConfigurationError(
+            "the ledger's database does not answer: start it, or set KESHI_LEDGER_URL to where it is"
+        ) from None
+    return ledger
+
+
+def open_keys(ring: KeyRing, ledger: Ledger) -> Keys:
+    """The keys of this ledger.
+
+    Raises:
+        ConfigurationError: the key-encryption key is not the one that the ledger's secret was wrapped under.
+    """
+    try:
+        return Keys.of(ring, ledger)
+    except SealBroken:
+        raise ConfigurationError(
+            "the key-encryption key does not open this ledger: give the one it was made with in KESHI_KEK_FILE"
+        ) from None
+
+
+def count_partitions(kafka: KafkaSettings, ledger: Ledger) -> int:
+    """The number of partitions for life; written to the ledger at the first start.
+
+    Raises:
+        ConfigurationError: the topics are missing, or have another number than the ledger.
+    """
+    topic = kafka.topic("reports")
+    admin = new_admin(kafka)
+    try:
+        found = next((len(t["partitions"]) for t in admin.describe_topics() if t["name"] == topic), 0)
+    finally:
+        admin.close()
+    if not found:
+        raise ConfigurationError(f"topic {topic} is missing: run `keshi topics apply`")
+    known = ledger.partitions(found)
+    if known != found:
+        raise ConfigurationError(
+            f"topic {topic} has {found} partitions, the ledger was made for {known}: requests belong to their "
+            f"partition for life, so restore the topic with {known} partitions or use another prefix and ledger"
+        )
+    return known
+
+
+def run_orchestrator() -> int:
+    """`keshi orchestrator run`: blocks until a signal; returns the exit code."""
+    process = load(ProcessSettings)
+    logs.configure(process)
+    failpoints.configure(process)
+    settings, kafka = load(OrchestratorSettings), load(KafkaSettings)
+    inventory = load_inventory(settings.inventory)
+    ring = key_ring(load(KeySettings))
+    ledger = open_ledger(settings)
+    keys = open_keys(ring, ledger)
+    partitions = count_partitions(kafka, ledger)
+    silence = Silence(kafka)
+    parts = Parts(
+        ledger=ledger,
+        keys=keys,
+        intake=Intake(inventory, keys),
+        policy=Policy.of(settings),
+        producer=new_producer(kafka, f"keshi-orchestrator-{os.getpid()}"),
+        kafka=kafka,
+        partitions=partitions,
+        silence=silence,
+    )
+    stream = StreamSettings(kafka=kafka, group=settings.orchestrator_group)
+    heartbeat = Heartbeat(stream.stall_seconds, stream.join_seconds)
+    health = Health(live=heartbeat.healthy, ready=heartbeat.ready)
+    silence.start()
+    try:
+        with HealthServer(health, settings.orchestrator_health_port) as server:
+            log.info("orchestrator_started", port=server.port, count=partitions)
+            return run_stream(stream, OrchestratorEngine(parts), heartbeat)
+    finally:
+        silence.close()
+        parts.producer.close(timeout=5)
+        ledger.close()
+
+
+def main(run: Callable[[], int]) -> None:
+    """Run a composition root; what keshi cannot start without is one clear line."""
+    try:
+        sys.exit(run())
+    except ConfigurationError as e:
+        sys.stderr.write(f"keshi: {e}\n")
+        sys.exit(2)
