@@ -1,0 +1,56 @@
+"""Whose request it is, whether the token gives the right, and how much of a body is read."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final
+
+from fastapi import Depends, Path, Request
+from pydantic import TypeAdapter, ValidationError
+
+from keshi.orchestrator.api.problems import FieldProblem, Problem
+from keshi.orchestrator.tokens import Right, TokenLine, Tokens
+from keshi.schemas.base import RequestId
+
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+_REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
+
+
+def holder_of(tokens: Tokens, right: Right) -> Callable[[Request], Awaitable[TokenLine]]:
+    """A dependency: the token of this request, if it gives the right."""
+
+    # Asynchronous although it waits for nothing: FastAPI would move it to a thread otherwise.
+    async def holder(request: Request) -> TokenLine:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        line = tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+        if line is None:
+            raise Problem("unauthenticated", headers={"WWW-Authenticate": "Bearer"})
+        if not line.may(right):
+            raise Problem("forbidden", f"needs the right {right.value}, which the role {line.role.value} does not have")
+        return line
+
+    return holder
+
+
+async def body_of(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The body, never more of it than `limit`."""
+    too_large = Problem("too_large", f"at most {limit} bytes", headers={"Connection": "close"})
+    declared = request.headers.get("Content-Length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:18]) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _request_id(request_id: Annotated[str, Path(description="UUID or ULID of the request.")]) -> str:
+    try:
+        return _REQUEST_ID.validate_python(request_id)
+    except ValidationError:
+        raise Problem("invalid", errors=[FieldProblem(field="request_id", reason="neither UUID nor ULID")]) from None
+
+
+NamedRequest = Annotated[str, Depends(_request_id)]

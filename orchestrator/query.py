@@ -1,0 +1,228 @@
+"""Stage 7: what readers may see of requests, held tasks, obligations and closure records. Knows no framework."""
+
+import json
+from datetime import date, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from keshi.orchestrator.keys import Keys
+from keshi.orchestrator.ledger.port import Ledger, ObligationRow, Reader
+from keshi.orchestrator.request import State, TaskProgress
+from keshi.runtime.sealing import SealBroken
+from keshi.schemas.base import Code, Count, Digest, Model, Moment, Name, Reference, RequestId, RuleId
+from keshi.schemas.closure import ClosureRecord
+from keshi.schemas.commands import Decision
+from keshi.schemas.requests import RequestState, TaskStatus
+from keshi.schemas.tasks import StopReason
+
+MAX_PAGE: Final = 200
+
+
+class NotKnown(LookupError):  # noqa: N818 - names the finding
+    """No command was accepted under this id."""
+
+
+class NotClosed(LookupError):  # noqa: N818
+    """The request is open: there is no record of it yet."""
+
+
+class HeldTask(Model):
+    """A task that waits for a person: why, how much was found, and what can be decided."""
+
+    system: Name
+    attempt: Count
+    reason: Code
+    count: Count | None = None
+    digest: Digest | None = None
+    decisions: tuple[Decision, ...]
+    reminder_at: Moment | None = None
+
+
+class ObligationView(Model):
+    """What is left to do after a closure, as it stands."""
+
+    obligation_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    kind: Literal["retention", "suspension", "residue"]
+    system: Name
+    category: Name
+    count: Count
+    ground: RuleId | None = None
+    until: date | None = None
+    status: Literal["open", "met"]
+    next_at: Moment | None = None
+
+
+class RequestSummary(Model):
+    """A line of the list. `number` counts acceptances."""
+
+    number: Count
+    state: RequestState
+
+
+class RequestPage(Model):
+    """Requests, the latest first. `next` is the `before` of the next page; absent on the last one."""
+
+    requests: tuple[RequestSummary, ...]
+    next: Count | None = None
+
+
+class RequestView(RequestSummary):
+    """One request with what people can decide and what is left to do."""
+
+    held: tuple[HeldTask, ...] = ()
+    obligations: tuple[ObligationView, ...] = ()
+    notified_at: Moment | None = None
+
+
+class ReasonView(Model):
+    """The words of one decision, opened. `decision` is its place among those of its system in the record."""
+
+    system: Name
+    decision: Count
+    person: Reference
+    at: Moment
+    reason: str | None = None
+
+
+class ClosureView(Model):
+    """A closure record beside the opened reasons of its decisions, which are no part of it."""
+
+    request_id: RequestId
+    closure: ClosureRecord
+    reasons: tuple[ReasonView, ...]
+
+
+class Queries:
+    """Answers readers. Serves several threads."""
+
+    def __init__(self, ledger: Ledger, keys: Keys) -> None:
+        self._ledger = ledger
+        self._keys = keys
+
+    def requests(self, limit: int, before: int | None, *, open_only: bool) -> RequestPage:
+        """A page of accepted requests.
+
+        Args:
+            limit: At most `MAX_PAGE`.
+            before: An acceptance number; None begins with the latest.
+            open_only: Leave closed ones out.
+        """
+        with self._ledger.reader() as view:
+            # One more than asked for tells whether there is another page.
+            found = view.recent(min(limit, MAX_PAGE) + 1, before, open_only=open_only)
+        page = [_summary(s) for s in found[: min(limit, MAX_PAGE)]]
+        return RequestPage(requests=tuple(page), next=page[-1].number if len(found) > len(page) else None)
+
+    def request(self, request_id: str) -> RequestView:
+        """One request.
+
+        Raises:
+            NotKnown: no command was accepted under this id.
+        """
+        with self._ledger.reader() as view:
+            state = _known(view, request_id)
+            held = tuple(_held(view, state, t) for t in state.tasks.values() if t.status is TaskStatus.HELD)
+            obligations = tuple(_obligation(row) for row in view.obligations_of(request_id))
+        summary = _summary(state)
+        return RequestView(
+            number=summary.number,
+            state=summary.state,
+            held=held,
+            obligations=obligations,
+            notified_at=state.notified_at,
+        )
+
+    def held(self, request_id: str, system: str) -> tuple[HeldTask | None, datetime]:
+        """A task if it is held now, and the database's clock.
+
+        Raises:
+            NotKnown: no command was accepted under this id.
+        """
+        with self._ledger.reader() as view:
+            state = _known(view, request_id)
+            task = state.tasks.get(system)
+            if task is None or task.status is not TaskStatus.HELD or state.closed:
+                return None, view.now
+            return _held(view, state, task), view.now
+
+    def closure(self, request_id: str) -> str:
+        """The closure record, byte for byte as it was sealed.
+
+        Raises:
+            NotKnown: no command was accepted under this id.
+            NotClosed: the request is open.
+        """
+        with self._ledger.reader() as view:
+            record = view.closures([request_id]).get(request_id)
+            if record is None:
+                _known(view, request_id)
+                raise NotClosed
+        return record
+
+    def reasons(self, record: str) -> tuple[ReasonView, ...]:
+        """The opened reasons of a record's decisions; a reason that cannot be opened is left out."""
+        closure = ClosureRecord.model_validate_json(record)
+        return tuple(
+            ReasonView(
+                system=system.system,
+                decision=place,
+                person=decision.person,
+                at=decision.at,
+                reason=self._opened(closure.request_id, decision.reason),
+            )
+            for system in closure.systems
+            for place, decision in enumerate(system.decisions)
+        )
+
+    def _opened(self, request_id: str, sealed: str) -> str | None:
+        try:
+            return self._keys.open_text(request_id, sealed)
+        except SealBroken:
+            return None
+
+
+def _known(view: Reader, request_id: str) -> State:
+    state = view.states([request_id]).get(request_id)
+    if state is None or state.case is None:
+        raise NotKnown
+    return state
+
+
+def _summary(state: State) -> RequestSummary:
+    return RequestSummary(number=state.number or 0, state=state.public())
+
+
+def _held(view: Reader, state: State, task: TaskProgress) -> HeldTask:
+    """A held task with what was found last. Its digest is the one that a decision has to speak of."""
+    leases = view.leases([state.request_id]).get(state.request_id)
+    found = leases.of.get(task.system, ()) if leases else ()
+    latest = max(found, key=lambda x: x.at, default=None)
+    reason = task.reason or "unknown"
+    decisions = [Decision.REFUSE, Decision.RETRY]
+    if reason == StopReason.OVER_LIMIT and not state.withdrawn:
+        decisions.insert(0, Decision.APPROVE)
+    return HeldTask(
+        system=task.system,
+        attempt=task.attempt,
+        reason=reason,
+        count=sum(latest.counts.values()) if latest else None,
+        digest=task.held_digest,
+        decisions=tuple(decisions),
+        reminder_at=task.next_at,
+    )
+
+
+def _obligation(row: ObligationRow) -> ObligationView:
+    data: dict[str, Any] = json.loads(row.data)
+    return ObligationView.model_validate(
+        {
+            **{name: data.get(name) for name in ("category", "count", "ground", "until")},
+            "obligation_id": row.obligation_id,
+            "kind": row.kind,
+            "system": row.system,
+            "status": row.state,
+            "next_at": row.due,
+        },
+        strict=False,
+    )
