@@ -29,9 +29,7 @@ class Envelope(Model, Generic[D]):
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: _Attribute | None = None
     traceparent: Traceparent | None = None
-    tracestate: Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = (
-        None
-    )
+    tracestate: Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
     data: D
 
 

@@ -51,9 +51,7 @@ def malformed(kind: str, value: str) -> str | None:
         return "must not contain control characters"
     if kind == "email" and not _EMAIL.match(value):
         return "is not an e-mail address"
-    if kind == "phone" and not (
-        _E164.match(value) and phonenumbers.is_possible_number(phonenumbers.parse(value))
-    ):
+    if kind == "phone" and not (_E164.match(value) and phonenumbers.is_possible_number(phonenumbers.parse(value))):
         return "is not a phone number in E.164 form (+, country code, digits)"
     if not _OPAQUE.match(value):
         return "must not begin or end with a space"

@@ -48,9 +48,7 @@ class Verdict(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-DONE = frozenset(
-    {Outcome.ERASED, Outcome.ANONYMISED, Outcome.SUSPENDED, Outcome.RESUMED, Outcome.PROVISION_STOPPED}
-)
+DONE = frozenset({Outcome.ERASED, Outcome.ANONYMISED, Outcome.SUSPENDED, Outcome.RESUMED, Outcome.PROVISION_STOPPED})
 """Outcomes in which something was changed as asked for."""
 
 UNTOUCHED = frozenset(
@@ -65,9 +63,7 @@ UNTOUCHED = frozenset(
 """Outcomes in which nothing was changed."""
 
 _NEEDS_GROUND = frozenset({Outcome.RETAINED_BY_LAW, Outcome.REFUSED})
-_NEEDS_REASON = frozenset(
-    {Outcome.IMPOSSIBLE, Outcome.ALTERNATIVE_MEASURE, Outcome.OUT_OF_SCOPE, Outcome.NOT_STARTED}
-)
+_NEEDS_REASON = frozenset({Outcome.IMPOSSIBLE, Outcome.ALTERNATIVE_MEASURE, Outcome.OUT_OF_SCOPE, Outcome.NOT_STARTED})
 
 
 class Residue(Model):

@@ -29,9 +29,7 @@ class Unreadable(Exception):  # noqa: N818 - it is a finding, not a failure of o
     `request_id` is set where the sender can be told.
     """
 
-    def __init__(
-        self, reason: str, field: str | None = None, request_id: str | None = None, detail: str = ""
-    ) -> None:
+    def __init__(self, reason: str, field: str | None = None, request_id: str | None = None, detail: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.field = field
@@ -131,9 +129,7 @@ def _explain(raw: bytes, model: type[BaseModel], error: ValidationError) -> Unre
         code = RejectionCode.IDENTIFIER_INVALID
     if first["type"] == "extra_forbidden":
         at = at[:-1]
-        return Unreadable(
-            code, _known(at, model), request_id, "a field that this version of the message does not have"
-        )
+        return Unreadable(code, _known(at, model), request_id, "a field that this version of the message does not have")
     detail = first["msg"] if first["type"] in {"missing", "value_error"} else f"not valid: {first['type']}"
     return Unreadable(code, _known(at, model), request_id, detail[:400])
 

@@ -130,6 +130,5 @@ class Quarantined(Model):
 
 
 EVENTS: dict[str, type[Model]] = {
-    f"keshi.{m.__name__}.v1": m
-    for m in (RequestAccepted, RequestRejected, RequestClosed, RequestOverdue, Quarantined)
+    f"keshi.{m.__name__}.v1": m for m in (RequestAccepted, RequestRejected, RequestClosed, RequestOverdue, Quarantined)
 }

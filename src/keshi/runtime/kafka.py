@@ -96,9 +96,7 @@ def new_admin(settings: KafkaSettings) -> KafkaAdminClient:
         ConfigurationError: no broker answers.
     """
     try:
-        return KafkaAdminClient(
-            **client_config(settings), client_id="keshi-admin", bootstrap_timeout_ms=10_000
-        )
+        return KafkaAdminClient(**client_config(settings), client_id="keshi-admin", bootstrap_timeout_ms=10_000)
     except KafkaError:
         raise unreachable(settings) from None
 

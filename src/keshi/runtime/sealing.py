@@ -44,9 +44,7 @@ class Key:
 
     def derive(self, purpose: str) -> "Key":
         """The key for one purpose (HKDF-SHA-256, RFC 5869)."""
-        return Key(
-            HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=b"keshi/1/" + purpose.encode()).derive(self.raw)
-        )
+        return Key(HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=b"keshi/1/" + purpose.encode()).derive(self.raw))
 
     def seal(self, data: Any) -> str:
         """Seal JSON data as a compact JWE."""

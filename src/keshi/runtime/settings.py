@@ -65,9 +65,9 @@ class WorkerSettings(BaseSettings):
     retry_seconds: Annotated[float, Field(gt=0, le=600, description="time for all tries of one step")] = 20
     list_seconds: Annotated[float, Field(gt=0, le=3600, description="time budget of one list")] = 60
     health_port: Annotated[int, Field(ge=0, le=65535, description="0: any free port")] = 0
-    allowed_handlers: Annotated[
-        str, Field(description="systems, by comma; empty: those named on the command line")
-    ] = ""
+    allowed_handlers: Annotated[str, Field(description="systems, by comma; empty: those named on the command line")] = (
+        ""
+    )
 
 
 class KeySettings(BaseSettings):
