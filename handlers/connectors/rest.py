@@ -4,6 +4,7 @@ Errors leave here as those of `keshi.handlers.errors`, without address or body, 
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,7 +47,7 @@ class Rest:
     """
 
     def __init__(self, url: str, token: str, *, setting: str) -> None:
-        if not url.startswith(("https://", "http://")):
+        if not re.match(r"https?://[^/\s]", url):
             raise ConfigurationError(f"{setting} is not set to an address: https://host")
         # No proxy out of the environment: nobody decided that personal data goes through it.
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)

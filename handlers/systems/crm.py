@@ -148,8 +148,8 @@ class Crm(Handler):
         """The records by reference, None for each of which the CRM says that it is gone."""
         refs = sorted({_ref(f) for _, union in tasks for f in union})
         records: dict[str, Record | None] = {}
-        hurried = min((task for task, _ in tasks), key=lambda task: task.limit.left())
         for some in _batches(refs, REFS_A_CALL):
+            hurried = min((task for task, _ in tasks), key=lambda task: task.limit.left())
             data = self._rest.call(hurried, "POST", "/v1/records:read", body={"refs": some}).data
             records |= data["found"] | dict.fromkeys(data["gone"])
         if not records.keys() >= set(refs):
