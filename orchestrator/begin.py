@@ -86,7 +86,7 @@ def answer(  # noqa: PLR0911 - one guard a line reads as the table that it is
         return Given(renews=newest.lease_id)
     if any(x.begin_id == begin.begin_id and x.granted_at for x in leases.of.get(begin.system, ())):
         return Refused(StopReason.OTHER_ATTEMPT)  # another worker got the go after this one's lease was over
-    if newest is not None and newest.until is not None and newest.alive(now):
+    if newest is not None and newest.until is not None and newest.in_the_way(begin.attempt, now):
         return Later("lease_held", newest.until)
     if begin.mode is not Mode.ACT:
         return Given()

@@ -59,6 +59,10 @@ class Lease:
         """Whether somebody may be acting under it."""
         return self.until is not None and self.until > now
 
+    def in_the_way(self, attempt: int, now: datetime) -> bool:
+        """Whether this attempt has to wait for it: somebody may be acting, or trying the same attempt."""
+        return self.alive(now) and (self.mode is Mode.ACT or self.attempt == attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class Leases:

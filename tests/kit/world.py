@@ -29,6 +29,7 @@ from keshi.runtime.kafka import new_consumer, new_producer, partition_of
 from keshi.runtime.sealing import key_ring, new_key_line
 from keshi.runtime.settings import KafkaSettings, KeySettings
 from keshi.schemas.closure import ClosureRecord
+from keshi.schemas.commands import DecideTask
 from keshi.schemas.envelope import wrap
 from keshi.schemas.inventory import Inventory
 from keshi.schemas.outcomes import CategoryOutcome, Outcome
@@ -234,6 +235,27 @@ class World:
             intent=intent,
             **more,
         )
+
+    def decide(self, request_id: str, system: str, decision: str, *, forged: bool = False, **change: Any) -> None:
+        """A person's decision, as the API signs and produces it."""
+        task = self.state(request_id).tasks[system]
+        body: dict[str, Any] = {
+            "request_id": request_id,
+            "system": system,
+            "decision": decision,
+            "person": "staff:kato",
+            "reason": self.keys.seal_text(request_id, "looked at it"),
+            "ground": change.get("ground"),
+            "attempt": task.attempt,
+            "manifest_digest": change.get("digest", task.held_digest),
+            "decided_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "signature": "0" * 64,
+        }
+        command = DecideTask.model_validate_json(json.dumps(body))
+        signature = self.keys.decision_signature(command.model_dump(mode="json"))
+        if not forged:
+            command = command.model_copy(update={"signature": signature})
+        self.send(wrap(command, kind="DecideTask", id=str(ULID()), source="urn:keshi:api"))
 
     def work(self, request_id: str, system: str, found: Iterable[tuple[str, str]], attempt: int = 1) -> None:
         """Locate, begin, act, verify and report, all well."""
