@@ -1,0 +1,58 @@
+"""What `keshi dev up` and `keshi dev demo` can be told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """How the development environment runs.
+
+    Attributes:
+        ledger: `postgresql://…` of an existing database; None starts a server for it.
+        people: how many sample people both systems hold.
+        partitions: of each topic that belongs to requests.
+        json: print one line of JSON on standard output when all parts are ready.
+        data: holds all data, keys and logs, and is kept; None makes one that is removed at the end.
+        failpoints_dir: where failpoints are armed; None switches them off.
+        orchestrators: processes that share the work.
+        workers: processes for each system.
+        restart: start a part that died again, as Kubernetes would.
+        restarts_a_minute: a part that dies more often has to wait for its next start.
+        commands_retention_ms: how long `commands` keeps a message; None keeps the default.
+        commands_segment_ms: how long a segment of `commands` is written to; None keeps the default.
+        crm_slow_ms: the CRM waits so long before each write.
+        env: further environment of keshi's processes; it wins over everything else. Tuning such as
+            `KESHI_LEASE_SECONDS` may stand here or in the environment of this process.
+    """
+
+    ledger: str | None = field(default=None, repr=False)  # may hold a password
+    people: int = 1000
+    partitions: int = 4
+    json: bool = False
+    data: Path | None = None
+    failpoints_dir: Path | None = None
+    orchestrators: int = 1
+    workers: int = 1
+    restart: bool = True
+    restarts_a_minute: int = 12
+    commands_retention_ms: int | None = None
+    commands_segment_ms: int | None = None
+    crm_slow_ms: int = 0
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """How the demo runs.
+
+    Attributes:
+        people: how many sample people both systems hold; the commands need 60 of them.
+        seconds: in so much time all requests have to be closed.
+        env: further environment of keshi's processes.
+    """
+
+    people: int = 1000
+    seconds: float = 120.0
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
