@@ -1,11 +1,13 @@
 """The composition root of the orchestrator and of the API: reads settings, builds the parts, wires them together."""
 
 import os
-import sys
-from collections.abc import Callable
 
 import structlog
 
+from keshi.orchestrator.api.app import create_app
+from keshi.orchestrator.api.decisions import KafkaDecisions
+from keshi.orchestrator.api.run import ServerOptions
+from keshi.orchestrator.api.run import run as serve
 from keshi.orchestrator.context import Policy
 from keshi.orchestrator.engine import OrchestratorEngine, Parts
 from keshi.orchestrator.intake import Intake
@@ -17,6 +19,7 @@ from keshi.orchestrator.silence import Silence
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.host import run as run_stream
 from keshi.orchestrator.stream.settings import StreamSettings
+from keshi.orchestrator.tokens import load_tokens
 from keshi.runtime import failpoints, logs
 from keshi.runtime.health import Health, HealthServer
 from keshi.runtime.kafka import new_admin, new_producer
@@ -127,10 +130,28 @@ def run_orchestrator() -> int:
         ledger.close()
 
 
-def main(run: Callable[[], int]) -> None:
-    """Run a composition root; what keshi cannot start without is one clear line."""
+def run_api() -> int:
+    """`keshi api run`: blocks until a signal; returns the exit code."""
+    process = load(ProcessSettings)
+    logs.configure(process)
+    failpoints.configure(process)
+    settings, kafka = load(OrchestratorSettings), load(KafkaSettings)
+    ring = key_ring(load(KeySettings))
+    tokens = load_tokens(settings.tokens_file)
+    ledger = open_ledger(settings, pool_size=16)
     try:
-        sys.exit(run())
-    except ConfigurationError as e:
-        sys.stderr.write(f"keshi: {e}\n")
-        sys.exit(2)
+        decisions = KafkaDecisions(kafka)
+        app = create_app(
+            ledger=ledger,
+            keys=open_keys(ring, ledger),
+            policy=Policy.of(settings),
+            tokens=tokens,
+            decisions=decisions,
+            partitions=count_partitions(kafka, ledger),
+        )
+        try:
+            return serve(app, ServerOptions(settings.api_host, settings.api_port))
+        finally:
+            decisions.close()
+    finally:
+        ledger.close()
