@@ -28,7 +28,7 @@ from keshi.handlers.contract import (
     Verified,
     Work,
 )
-from keshi.handlers.errors import GiveToPerson, HandlerError
+from keshi.handlers.errors import GiveToPerson, LeaseEnded
 from keshi.handlers.systems.retention import kept_until
 from keshi.runtime.settings import load
 from keshi.schemas.commands import Action
@@ -126,13 +126,13 @@ class Billing(Handler):
     def locate_list(self, tasks: Sequence[Work]) -> Results[Located]:
         try:
             return [*self._located(tasks)]
-        except HandlerError:
-            return super().locate_list(tasks)  # one by one, so that each fails for itself
+        except (GiveToPerson, LeaseEnded):
+            return super().locate_list(tasks)  # one by one: each fails for itself
 
     def verify_list(self, tasks: Sequence[tuple[Work, Union]]) -> Results[Verified]:
         try:
             return [*self._verified(tasks)]
-        except HandlerError:
+        except (GiveToPerson, LeaseEnded):
             return super().verify_list(tasks)
 
     def ready(self) -> bool:

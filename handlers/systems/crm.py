@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keshi.handlers.connectors.rest import Rest
 from keshi.handlers.contract import Active, Gone, Handler, Located, Results, State, Suspended, Union, Verified, Work
-from keshi.handlers.errors import GiveToPerson, HandlerError, Retry
+from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
 from keshi.runtime.settings import ConfigurationError, load
 from keshi.schemas.commands import Action
 from keshi.schemas.tasks import MAX_MANIFEST, Found
@@ -97,8 +97,8 @@ class Crm(Handler):
     def verify_list(self, tasks: Sequence[tuple[Work, Union]]) -> Results[Verified]:
         try:
             return [*self._verified(tasks)]
-        except HandlerError:
-            return super().verify_list(tasks)  # one by one, so that each fails for itself
+        except (GiveToPerson, LeaseEnded):
+            return super().verify_list(tasks)  # one by one: each fails for itself
 
     def ready(self) -> bool:
         return self._rest.ready("POST", "/v1/records:read", body={"refs": []})
