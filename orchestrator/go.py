@@ -54,7 +54,7 @@ from keshi.schemas.tasks import (
 log = structlog.get_logger()
 
 TRIES: Final = 6
-TRY_SECONDS: Final = 3.0
+TRY_SECONDS: Final = 1.5
 """Less than a client waits for its answer."""
 MAX_PLANS: Final = 512
 UNREADABLE: Final = "unreadable"
