@@ -11,6 +11,7 @@ from keshi.orchestrator.tokens import Right, TokenLine, Tokens
 from keshi.schemas.base import RequestId
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+MAX_DRAINED_BYTES: Final = 4 * MAX_BODY_BYTES
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
@@ -32,17 +33,19 @@ def holder_of(tokens: Tokens, right: Right) -> Callable[[Request], Awaitable[Tok
 
 async def body_of(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """The body, never more of it than `limit`."""
-    too_large = Problem("too_large", f"at most {limit} bytes", headers={"Connection": "close"})
-    declared = request.headers.get("Content-Length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:18]) > limit:
-        raise too_large
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > limit:
-            raise too_large
-        chunks.append(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+            continue
+        # Who still sends does not hear an answer: what comes is thrown away first, up to a bound.
+        chunks.clear()
+        if size > MAX_DRAINED_BYTES:
+            break
+    if size > limit:
+        raise Problem("too_large", f"at most {limit} bytes", headers={"Connection": "close"})
     return b"".join(chunks)
 
 
