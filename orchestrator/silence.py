@@ -11,17 +11,12 @@ import structlog
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from keshi.runtime.kafka import new_consumer
+from keshi.runtime.kafka import handler_group, new_consumer
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 
 log = structlog.get_logger()
 Silent = tuple[str, str, int]
 """Request, system, attempt."""
-
-
-def handler_group(settings: KafkaSettings, system: str) -> str:
-    """The consumer group of a system's workers."""
-    return f"{settings.prefix}handlers.{system}"
 
 
 class Silence:

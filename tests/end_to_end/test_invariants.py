@@ -394,8 +394,7 @@ def test_nothing_waits_silently_in_a_system_that_lost_its_message(shop: World) -
 def _commit_everything(world: World, system: str) -> None:
     from kafka import OffsetAndMetadata, TopicPartition
 
-    from keshi.orchestrator.silence import handler_group
-    from keshi.runtime.kafka import new_consumer
+    from keshi.runtime.kafka import handler_group, new_consumer
 
     consumer = new_consumer(world.kafka, handler_group(world.kafka, system))
     places = [TopicPartition(world.kafka.topic(f"tasks.{system}"), p) for p in range(2)]

@@ -57,6 +57,7 @@ def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: i
             delivery_timeout_ms=30_000,
             request_timeout_ms=10_000,
             max_block_ms=15_000,
+            bootstrap_timeout_ms=10_000,
             reconnect_backoff_max_ms=1_000,
             allow_auto_create_topics=False,
         )
@@ -79,6 +80,7 @@ def new_consumer(settings: KafkaSettings, group: str | None, **more: Any) -> Kaf
         "session_timeout_ms": int(settings.session_timeout_seconds * 1000),
         "heartbeat_interval_ms": int(settings.session_timeout_seconds * 300),
         "fetch_max_wait_ms": 100,
+        "bootstrap_timeout_ms": 10_000,
         "reconnect_backoff_max_ms": 1_000,
         "allow_auto_create_topics": False,
         **more,
@@ -152,3 +154,8 @@ def send_all(producer: KafkaProducer, messages: Sequence[Outgoing], seconds: flo
 def partition_of(request_id: str, partitions: int) -> int:
     """The partition a request belongs to for life: murmur2 of its id, as Kafka's own partitioner does."""
     return int((murmur2(request_id.encode()) & 0x7FFFFFFF) % partitions)
+
+
+def handler_group(settings: KafkaSettings, system: str) -> str:
+    """The consumer group of a system's workers."""
+    return f"{settings.prefix}handlers.{system}"

@@ -1,0 +1,89 @@
+"""The plan: pure, whole, and honest about what is left out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit.samples import inventory
+
+from keshi.orchestrator.plan import NotPlannable, inventory_hash, make_plan
+from keshi.schemas.commands import Action, Scope
+from keshi.schemas.identifiers import KNOWN_TYPES
+from keshi.schemas.inventory import Inventory
+from keshi.schemas.outcomes import Outcome
+
+CATEGORIES = ("a", "b", "c", "d")
+
+
+def systems() -> st.SearchStrategy[Inventory]:
+    types = st.lists(st.sampled_from(KNOWN_TYPES), min_size=1, max_size=3, unique=True)
+    actions = st.lists(st.sampled_from([a.value for a in Action]), max_size=4, unique=True)
+    names = st.lists(st.sampled_from(CATEGORIES), min_size=1, max_size=4, unique=True)
+
+    def system(n: int, acts: list[str], known: list[str], learns: list[str], kept: list[str]) -> dict[str, object]:
+        return {
+            "name": f"s{n}",
+            "title": "S",
+            "owner": "o",
+            "role": "own",
+            "country": "JP",
+            "actions": acts,
+            "identifiers": known,
+            "learns": learns,
+            "after": [f"s{n - 1}"] if n % 2 else [],
+            "categories": [{"name": c, "title": c} for c in kept],
+        }
+
+    one = st.tuples(actions, types, st.lists(st.sampled_from(KNOWN_TYPES), max_size=2, unique=True), names)
+    return st.lists(one, min_size=1, max_size=5).map(
+        lambda found: Inventory.model_validate(
+            {"version": 1, "company": "C", "systems": [system(n, *s) for n, s in enumerate(found)]}, strict=False
+        )
+    )
+
+
+@given(
+    systems(),
+    st.sampled_from(Action),
+    st.lists(st.sampled_from(KNOWN_TYPES), min_size=1, max_size=3, unique=True),
+    st.none() | st.lists(st.sampled_from(CATEGORIES), min_size=1, max_size=2, unique=True).map(tuple),
+)
+def test_every_system_and_category_is_in_the_plan_once(
+    inv: Inventory, action: Action, types: list[str], scope: tuple[str, ...] | None
+) -> None:
+    """As a task or with the outcome that the plan decided; the same inputs make the same plan."""
+    try:
+        plan = make_plan(inv, inventory_hash(inv), action, Scope(categories=scope), types)
+    except NotPlannable:
+        return
+    assert plan == make_plan(inv, inventory_hash(inv), action, Scope(categories=scope), reversed(types))
+    assert [t.system for t in plan.tasks] == [s.name for s in inv.systems]
+    included = {t.system for t in plan.tasks if t.included}
+    assert included
+    for task, system in zip(plan.tasks, inv.systems, strict=True):
+        covered = [*task.categories, *(k.category for k in task.known)]
+        assert sorted(covered) == sorted(c.name for c in system.categories)
+        assert all(k.reason and k.outcome in _PLANS for k in task.known)
+        assert set(task.after) <= included
+        assert not task.included or (action in system.actions and task.identifiers)
+        assert not task.included or scope is None or set(task.categories) <= set(scope)
+
+
+_PLANS = {Outcome.OUT_OF_SCOPE, Outcome.IMPOSSIBLE, Outcome.NOT_SEARCHABLE}
+
+
+def test_what_another_system_can_learn_counts_as_given_and_is_asked_first() -> None:
+    inv = inventory(
+        mail={"learns": ["phone"]},
+        calls={"actions": ["erase"], "identifiers": ["phone"], "categories": [{"name": "recordings", "title": "R"}]},
+    )
+    plan = make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(), ["email"])
+    assert plan.task("mail").identify
+    assert plan.task("calls").identifiers == ("phone",)
+    alone = make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(), ["customer_id"])
+    assert alone.task("calls").known[0].outcome is Outcome.NOT_SEARCHABLE
+
+
+def test_a_system_that_cannot_act_is_an_exception_not_a_silence() -> None:
+    inv = inventory(mail={"actions": []})
+    plan = make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(), ["email"])
+    assert [k.outcome for k in plan.task("mail").known] == [Outcome.IMPOSSIBLE]
