@@ -200,6 +200,10 @@ def _explain(place: Place, error: Mapping[str, Any]) -> tuple[str, str]:
         return "does not have its form", f"write {_FORMS.get(field, _WORD)}"
     if kind == "string_type":
         return "is no text", f"write it in quotes: {_FORMS.get(field, 'YAML took it for something else')}"
+    if kind == "tuple_type":
+        return "is no list", f"write `{field}: [one, other]`"
+    if kind in {"model_type", "dict_type"}:
+        return "is no mapping", "write its fields, `name: value`"
     return str(error["msg"]).replace("Input", "it").replace("Tuple", "the list"), "change it so that it is"
 
 
