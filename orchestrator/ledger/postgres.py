@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
@@ -194,11 +194,22 @@ def _ids(values: Collection[str]) -> dict[str, str]:
     return {"ids": json.dumps(sorted(values))}
 
 
+class _Guarded:
+    """A connection whose errors are the ledger's where they arise: who decides in between must not see others."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        with _errors():
+            return self._connection.execute(statement, parameters)
+
+
 class _Reading:
     """What all transactions can read."""
 
     def __init__(self, connection: Connection, now: datetime) -> None:
-        self._c = connection
+        self._c = _Guarded(connection)
         self.now = now
 
     def states(self, request_ids: Collection[str]) -> Mapping[str, State]:
@@ -311,6 +322,10 @@ class PostgresCycle(_Reading):
     def due(self, limit: int) -> Sequence[str]:
         rows = self._c.execute(statements.DUE, {"p": self._p, "now": self.now, "n": limit})
         return [r.request_id for r in rows]
+
+    def due_obligations(self, limit: int) -> Sequence[port.ObligationRow]:
+        rows = self._c.execute(statements.DUE_OBLIGATIONS, {"p": self._p, "now": self.now, "n": limit})
+        return [_obligation(r) for r in rows]
 
     def chain(self) -> Chain:
         row = self._c.execute(statements.CHAIN, {"p": self._p}).one()
