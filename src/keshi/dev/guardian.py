@@ -10,7 +10,9 @@ import select
 import signal
 import subprocess
 import sys
+from threading import Lock
 
+_lock = Lock()
 _started: list[int] = []
 
 
@@ -26,17 +28,19 @@ def guard(part: int, owner: int | None = None) -> None:
         cwd="/",
     )
     process.returncode = 0  # it outlives us by design: no warning that nobody waited for it
-    _started.append(process.pid)
+    with _lock:
+        _started.append(process.pid)
 
 
 def _reap() -> None:
-    for pid in tuple(_started):
-        try:
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                continue
-        except ChildProcessError:
-            pass
-        _started.remove(pid)
+    with _lock:  # parts may be started by several threads
+        for pid in tuple(_started):
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            except ChildProcessError:
+                pass
+            _started.remove(pid)
 
 
 def _open(pid: int) -> int | None:
