@@ -8,6 +8,7 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 
 from keshi.orchestrator.stream.driver import Driver
+from keshi.orchestrator.stream.errors import StreamEndedError
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.port import STAGES, Engine, Lane, Record, Stage
 from keshi.orchestrator.stream.seam import Transport
@@ -25,10 +26,6 @@ class _Boot(BootStrategy):  # type: ignore[misc] # Faust is untyped to mypy here
 
     enable_kafka_producer = False
     enable_web = False
-
-
-class StreamEndedError(Exception):
-    """A part of Faust ended by itself."""
 
 
 class HostApp(faust.App):  # type: ignore[misc] # as above
@@ -88,8 +85,10 @@ def _consume(app: HostApp, stage: Stage) -> None:
         except Exception as error:
             app.driver.fail(error)
             raise
-        if not app.should_stop:
-            app.driver.fail(StreamEndedError(f"the stream of {stage} ended"))
+        finally:
+            # Faust would start an ended stream again, up to a hundred times a second.
+            if not app.should_stop:
+                app.driver.fail(StreamEndedError(f"the stream of {stage} ended"))
 
     app.agent(topic, name=f"keshi.{stage}", concurrency=1)(bring)
 

@@ -16,7 +16,7 @@ from keshi.orchestrator.stream.settings import StreamSettings
 from keshi.runtime.kafka import client_config, unreachable
 from keshi.runtime.settings import ConfigurationError
 
-_CALL_MS = 10_000
+_CALL_MS = 5_000
 _PAUSE_SECONDS = 0.3
 
 

@@ -15,6 +15,12 @@ import structlog
 from kafka.errors import KafkaError
 
 from keshi.orchestrator.stream.broker import BrokerView, Shape
+from keshi.orchestrator.stream.errors import (
+    EngineStuckError,
+    PartDiedError,
+    RecordsMissingError,
+    TopicsChangedError,
+)
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.lanes import Held
 from keshi.orchestrator.stream.port import Engine, Gap, Lane, LogBounds, LogMismatch, NotOwner, Record
@@ -29,7 +35,7 @@ _BROKER_ERRORS = (KafkaError, OSError)
 _LEAST_IDLE, _MOST_IDLE = 0.01, 1.0
 _GAP_TRIES = 6
 _STUCK_TRIES = 5
-_MISMATCH_TRIES = 3
+_MISMATCH_TRIES = 5
 _BACKOFF = 0.5
 _PULSE = 0.5
 _SPARE_WAIT = 1.0
@@ -40,6 +46,10 @@ class Source(Protocol):
 
     async def read_from(self, offsets: Mapping[Lane, int]) -> None:
         """Go on reading these lanes, from these offsets. Lanes no longer assigned are left out."""
+        ...
+
+    def dead_part(self) -> str | None:
+        """A part of the consumer that has ended by itself, if any: nobody else would notice."""
         ...
 
 
@@ -353,6 +363,8 @@ class Driver:
         """Compare the log with what was read: streams are known to stall without a word."""
         while not self._stopping:
             await asyncio.sleep(self._settings.watch_seconds)
+            if self._source is not None and (part := self._source.dead_part()):
+                raise PartDiedError(part)
             for held in list(self._held.values()):
                 if held.lost_at and time.monotonic() - held.lost_at > self._retake_seconds:
                     log.warning("lane still assigned, taking it again", lane=str(held.lane))
@@ -438,32 +450,8 @@ class Driver:
             self.fail(error)
 
 
-class TopicsChangedError(Exception):
-    """A topic went away, was made anew or got more partitions: starting anew looks at them afresh."""
-
-    def __init__(self, topics: Mapping[str, Shape]) -> None:
-        super().__init__(f"the topics are {dict(topics)} now")
-
-
-class EngineStuckError(Exception):
-    """The engine takes records and does not move."""
-
-    def __init__(self, lane: Lane) -> None:
-        super().__init__(f"{lane}: no progress in {_STUCK_TRIES} cycles")
-
-
-class RecordsMissingError(Exception):
-    """A record that the broker has does not come through the stream."""
-
-    def __init__(self, lane: Lane) -> None:
-        super().__init__(f"{lane}: records do not arrive in {_GAP_TRIES} readings")
-
-
 def _place(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return "-" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
-
-
-__all__ = ["Driver", "EngineStuckError", "LogMismatch", "RecordsMissingError", "Source", "TopicsChangedError"]

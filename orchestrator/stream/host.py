@@ -1,7 +1,6 @@
 """Runs the engine in its stream until a signal or a failure ends it."""
 
 import asyncio
-import logging
 import os
 import signal
 import threading
@@ -14,6 +13,7 @@ from keshi.orchestrator.stream.app import HostApp, build_app
 from keshi.orchestrator.stream.broker import BrokerView, Shape
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.port import Engine, LogMismatch
+from keshi.orchestrator.stream.quiet import quiet_libraries
 from keshi.orchestrator.stream.settings import StreamSettings
 from keshi.runtime.settings import ConfigurationError
 
@@ -24,24 +24,17 @@ EXIT_NO_BROKER = os.EX_UNAVAILABLE
 EXIT_FAILED = os.EX_SOFTWARE
 EXIT_LOG_MISMATCH = os.EX_DATAERR
 
-# What these write below these levels may quote records, or fills the log while the broker is away.
-_QUIET = {
-    "faust": logging.ERROR, "mode": logging.ERROR, "aiokafka": logging.ERROR, "kafka": logging.ERROR,
-    "aiokafka.cluster": logging.CRITICAL, "kafka.net": logging.CRITICAL,
-}  # fmt: skip
-
 
 def run(settings: StreamSettings, engine: Engine, heartbeat: Heartbeat | None = None) -> int:
     """Run until SIGTERM or SIGINT, or until it cannot go on. Blocks; belongs in the main thread.
 
     A graceful end finishes the running cycle, gives up the lanes and leaves the group, so that another takes
-    over at once. An end that takes longer than twice `stop_seconds` is cut short.
+    over at once. An end that takes longer than twice `stop_seconds` is cut short, by `os._exit`.
 
     Returns:
         The exit code: `EXIT_OK` after a signal, else `EXIT_NO_BROKER`, `EXIT_LOG_MISMATCH` or `EXIT_FAILED`.
     """
-    for name, level in _QUIET.items():
-        logging.getLogger(name).setLevel(level)
+    quiet_libraries()
     view = BrokerView(settings)
     try:
         topics = view.wait_for_topics()

@@ -188,6 +188,19 @@ class Consumer(FaustConsumer):  # type: ignore[misc] # as above
             return False
         return True
 
+    def dead_part(self) -> str | None:
+        """A part of the driver that has ended by itself (`driver.Source`); only looks, so any thread may."""
+        consumer = self._thread._consumer  # noqa: SLF001 - None before the start
+        if consumer is None or self.should_stop:
+            return None
+        parts = {
+            "coordinator": consumer._coordinator._coordination_task,  # noqa: SLF001 - aiokafka has no other
+            "fetcher": consumer._fetcher._fetch_task,  # noqa: SLF001 - as above
+        }
+        if not self._thread._thread.is_alive():  # noqa: SLF001 - mode has no other
+            return "thread"
+        return next((name for name, task in parts.items() if task.done()), None)
+
     async def verify_all_partitions_active(self) -> None:
         """Faust's own watch only writes logs; the driver has one that acts."""
 

@@ -1,5 +1,6 @@
 """The stream as processes on a real broker: whatever happens, each offset is processed once, in order."""
 
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 from kafka import KafkaProducer
 
 from end_to_end.stream_group import SESSION_SECONDS, Group, Load, Member, wait_for
+from keshi.dev.broker import Broker, BrokerOptions
 from keshi.orchestrator.stream.host import EXIT_FAILED, EXIT_LOG_MISMATCH, EXIT_NO_BROKER, EXIT_OK
 
 TAKEN = 30.0
@@ -96,7 +98,7 @@ def test_members_that_come_and_go_under_load(make_group: MakeGroup) -> None:
     group = make_group(options={"delay": 0.005})
     with Load(group, 600):
         members = started(group, 1)
-        for _ in range(3):
+        for _ in range(2):
             members.append(group.start())
             wait_for("the new one has lanes", TAKEN, lambda: group.all_owned_by(*members))
             work_goes_on(group, chance.randrange(50, 400))
@@ -160,6 +162,27 @@ def test_offsets_without_records_are_accepted_when_two_readers_agree(make_group:
     assert values() == [(2, b"meant"), (4, None)]
     assert group.db.execute("SELECT expected, seen FROM gap").fetchall() == [(0, 2), (3, 4)]
     wait_for("the marker at the end is no lag", 5, lambda: member.answer("/healthz") == 200)
+
+
+def test_a_broker_that_is_killed_and_started_again_is_read_on_from(tmp_path: Path, topic_prefix: str) -> None:
+    broker = Broker(BrokerOptions(tmp_path / "broker", heap_mb=256, owner=os.getpid()))
+    broker.start()
+    group = Group(broker.bootstrap, topic_prefix, tmp_path)
+    try:
+        members = started(group, 2)
+        group.send("commands", 50)
+        wait_for("all is done", DONE, group.all_done)
+        broker.kill()
+        wait_for("they see it", 30, lambda: "does not answer" in (tmp_path / "members.log").read_text())
+        assert [member.answer("/healthz") for member in members] == [200, 200]
+        broker.start()
+        for stage in ("commands", "reports"):
+            group.send(stage, 50)
+        wait_for("all is done", DONE, group.all_done)
+        group.check_once_and_in_order()
+    finally:
+        group.end()
+        broker.stop()
 
 
 def test_topics_made_anew_stop_the_process(make_group: MakeGroup) -> None:

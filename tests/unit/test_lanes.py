@@ -1,0 +1,83 @@
+"""What the driver keeps of a lane, and when the heartbeat calls for help."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keshi.orchestrator.stream.heartbeat import Heartbeat
+from keshi.orchestrator.stream.lanes import Held
+from keshi.orchestrator.stream.port import Lane, Record
+
+LANE = Lane("reports", 3)
+
+
+def record(offset: int) -> Record:
+    return Record(LANE, offset, b"anything", None, (), 0)
+
+
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(0, 20), st.integers(1, 10))
+def test_the_engine_gets_only_runs_without_a_hole(arriving: list[int], following: int, limit: int) -> None:
+    """However records arrive (stale, doubled, out of order after a seek), and in whatever order."""
+    held = Held(LANE, next=following, ready=True)
+    for offset in arriving:
+        held.put(record(offset))
+    while run := held.run(limit):
+        offsets = [one.offset for one in run]
+        assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+        assert offsets[0] >= held.next
+        assert len(offsets) <= limit
+        if offsets[0] > held.next:  # the engine raises Gap
+            held.drop()
+            break
+        held.advance(offsets[-1] + 1)
+    assert held.drained.is_set() or not arriving
+
+
+def test_a_lane_that_is_not_ready_takes_nothing_in() -> None:
+    held = Held(LANE, next=0)
+    assert not held.put(record(0))
+
+
+def test_the_repr_of_a_record_shows_where_it_lies_and_not_what_it_says() -> None:
+    assert "anything" not in repr(record(7))
+    assert "offset=7" in repr(record(7))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_each_kind_of_standstill_is_unhealthy_and_ends() -> None:
+    clock = Clock()
+    beat = Heartbeat(stall_seconds=10, join_seconds=30, clock=clock)
+    assert beat.healthy()
+    assert not beat.ready()
+    clock.now = 31
+    beat.turn()
+    assert not beat.healthy(), "no assignment came"
+    beat.settled()
+    assert beat.ready()
+
+    with beat.calling():
+        clock.now += 11
+        beat.turn()
+        assert not beat.healthy(), "the engine does not come back"
+    assert beat.healthy()
+
+    beat.moved(LANE, 5)
+    beat.waits(LANE, clock.now)
+    clock.now += 11
+    beat.turn()
+    assert not beat.healthy(), "a lane has records and does not move"
+    beat.moved(LANE, 6)
+    assert beat.healthy()
+
+    clock.now += 11
+    assert not beat.healthy(), "the event loop does not turn"
+    beat.turn()
+    assert beat.healthy()
+
+    beat.fail("AnyError")
+    assert not beat.healthy()
