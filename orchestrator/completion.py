@@ -3,6 +3,7 @@
 import hmac as compare
 from collections import Counter
 from collections.abc import Mapping
+from datetime import timedelta
 
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.context import Lease
@@ -124,6 +125,8 @@ def inconsistency(message: Completed, lease: Lease, planned: PlannedTask, action
             return "category_not_planned"
         if outcome.outcome is Outcome.RETAINED_BY_LAW and not _retention_known(outcome, planned):
             return "retention_not_known"
+        if outcome.until is not None and outcome.until < message.checked_at.date() - timedelta(days=1):
+            return "retention_over"
         if outcome.items is not None and len(set(outcome.items)) != outcome.count:
             return "items_not_counted"
         if outcome.outcome is Outcome.RETAINED_BY_LAW and outcome.items is None:

@@ -6,7 +6,7 @@ Kafka or knows of offsets.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -45,6 +45,8 @@ _LEASE_MARGIN = timedelta(seconds=5)
 """No cycle lives this long (the database ends it earlier): a lease with more left cannot be followed by another."""
 _REVIEW = timedelta(days=365)
 """A suspension in force has no end: somebody looks at it after a year."""
+_REMIND = timedelta(days=1)
+"""An obligation that is late says so again after a day."""
 _LIFTED = frozenset({Outcome.RESUMED, Outcome.NOT_FOUND, Outcome.ERASED, Outcome.ANONYMISED, Outcome.RETAINED_BY_LAW})
 
 
@@ -66,10 +68,11 @@ class Inputs:
     reports: Sequence[Report] = ()
     inbox: Sequence[tuple[int, Any]] = ()
     due: Sequence[str] = ()
+    obligations: Sequence[ObligationRow] = ()
 
     @property
     def empty(self) -> bool:
-        return not (self.reports or self.inbox or self.due)
+        return not (self.reports or self.inbox or self.due or self.obligations)
 
 
 @dataclass(slots=True)
@@ -107,6 +110,8 @@ class CycleDecision:
             self.out.batch.inbox_done.append(row_id)
         for request_id in inputs.due:
             self._due(request_id)
+        for row in inputs.obligations:
+            self._obligation_due(row)
         self._close()
         self._collect()
         return self.out
@@ -269,6 +274,13 @@ class CycleDecision:
         batch.obligations_met.append((row.obligation_id, row.sequence + 1))
         batch.keys_destroyed.append(row.obligation_id)
 
+    def _obligation_due(self, row: ObligationRow) -> None:
+        assert row.due is not None
+        log.warning("obligation_late", obligation_id=row.obligation_id, request_id=row.request_id, system=row.system)
+        batch, number = self.out.batch, row.sequence + 1
+        batch.events.append(_event(row.obligation_id, number, ev.ObligationDue(passed=row.due)))
+        batch.obligations_due.append((row.obligation_id, number, self._tx.now + _REMIND))
+
     # --- closing
 
     def _close(self) -> None:
@@ -316,11 +328,7 @@ class CycleDecision:
             opened = o.opened(state.request_id)
             batch.keys.append(KeyRow(r.obligation_id, wrapped))
             batch.events.append(_event(r.obligation_id, 1, opened))
-            due = (
-                datetime(r.until.year, r.until.month, r.until.day, tzinfo=self._tx.now.tzinfo)
-                if r.until
-                else self._tx.now + _REVIEW
-            )
+            due = _day_after(r.until) if r.until else self._tx.now + _REVIEW
             batch.obligations.append(
                 ObligationRow(
                     obligation_id=r.obligation_id,
@@ -413,6 +421,11 @@ class CycleDecision:
             recheck = now + timedelta(seconds=policy.recheck_seconds)
             moments.append(min(recheck, lease.until) if lease and lease.until and lease.alive(now) else recheck)
         return min((m for m in moments if m > now), default=None)
+
+
+def _day_after(until: date) -> datetime:
+    """`until` is the last day of the period."""
+    return datetime(until.year, until.month, until.day, tzinfo=UTC) + timedelta(days=1)
 
 
 def _event(stream: str, sequence: int, event: Any) -> EventRow:

@@ -471,7 +471,11 @@ def _coordinates(tree: Any) -> Coordinates | None:
 
 def _taken(tx: Cycle) -> Inputs:
     rows = tx.inbox(INBOX_A_CYCLE)
-    return Inputs(inbox=[(r.id, admission.INBOUND.validate_json(r.data)) for r in rows], due=tx.due(DUE_A_CYCLE))
+    return Inputs(
+        inbox=[(r.id, admission.INBOUND.validate_json(r.data)) for r in rows],
+        due=tx.due(DUE_A_CYCLE),
+        obligations=tx.due_obligations(DUE_A_CYCLE),
+    )
 
 
 def _consecutive(records: Sequence[Record]) -> Sequence[Record]:

@@ -190,6 +190,13 @@ class ObligationOpened(Fact):
     until: date | None = None
 
 
+class ObligationDue(Fact):
+    """Its moment has passed and it is not met: it shows as late until it is."""
+
+    kind: Literal["obligation_due"] = "obligation_due"
+    passed: datetime
+
+
 class ObligationMet(Fact):
     kind: Literal["obligation_met"] = "obligation_met"
     by: str
@@ -212,6 +219,7 @@ Event = Annotated[
     | AlarmRaised
     | RequestClosed
     | ObligationOpened
+    | ObligationDue
     | ObligationMet,
     Field(discriminator="kind"),
 ]

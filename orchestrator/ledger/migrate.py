@@ -6,9 +6,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from keshi.orchestrator.ledger.port import SchemaMismatch
+
+LOCK_SPACE = 0x6B65
+"""The advisory locks of keshi ("ke") in a database that others may use too. Partitions count from 0."""
 
 
 def _config() -> Config:
@@ -49,6 +52,8 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
         The version before and after.
     """
     with engine.begin() as connection:
+        # Two that migrate at once: the second waits, and finds it done.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:space, -1)"), {"space": LOCK_SPACE})
         before = current_version(connection)
         config = _config()
         config.attributes["connection"] = connection

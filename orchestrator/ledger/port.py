@@ -188,6 +188,7 @@ class Batch:
     obligations: list[ObligationRow] = field(default_factory=list)
     remembered: list[tuple[str, str, str]] = field(default_factory=list)
     obligations_met: list[tuple[str, int]] = field(default_factory=list)
+    obligations_due: list[tuple[str, int, datetime]] = field(default_factory=list)
     due_moved: list[tuple[str, datetime]] = field(default_factory=list)
     chain: Chain | None = None
 
@@ -230,6 +231,9 @@ class Cycle(Protocol):
 
     def due(self, limit: int) -> Sequence[str]:
         """Requests of this partition whose moment has come."""
+
+    def due_obligations(self, limit: int) -> Sequence[ObligationRow]:
+        """Open obligations of this partition whose moment has come."""
 
     def chain(self) -> Chain: ...
     def numbers(self, count: int) -> Iterator[int]:

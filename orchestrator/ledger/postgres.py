@@ -14,14 +14,13 @@ from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.context import Lease, Leases
 from keshi.orchestrator.ledger import port, statements
-from keshi.orchestrator.ledger.migrate import check_schema
+from keshi.orchestrator.ledger.migrate import LOCK_SPACE, check_schema
 from keshi.orchestrator.request import State
 from keshi.runtime.sealing import WrappedKey
 from keshi.runtime.settings import ConfigurationError
 from keshi.schemas.closure import GENESIS
 from keshi.schemas.tasks import Mode
 
-_LOCK_SPACE = 0x6B65  # "ke": keeps our advisory locks apart from others' in the same database
 _PASSING_STATES = ("08", "40", "53", "57", "25P03", "25P04", "55P03")
 """SQLSTATE classes and codes that may pass: connection, rollback, resources, operator, time-outs, locks."""
 _UNIQUE_VIOLATION = "23505"
@@ -138,7 +137,7 @@ class PostgresLedger:
     def begins(self, partition: int) -> Iterator["PostgresBegins"]:
         with _errors(), self._engine.begin() as connection:
             # A statement of its own: one that waits for a lock still reads with the snapshot from before the wait.
-            row = connection.execute(_LOCK_SHARED, {"space": _LOCK_SPACE, "p": partition}).one()
+            row = connection.execute(_LOCK_SHARED, {"space": LOCK_SPACE, "p": partition}).one()
             yield PostgresBegins(connection, row.now.astimezone(UTC))
 
     @contextmanager
@@ -297,7 +296,7 @@ class PostgresCycle(_Reading):
         return self._position.partition
 
     def lock_partition(self) -> None:
-        self._c.execute(_LOCK, {"space": _LOCK_SPACE, "p": self._p})
+        self._c.execute(_LOCK, {"space": LOCK_SPACE, "p": self._p})
 
     def lock_holders(self, holders: Collection[str]) -> None:
         if holders:

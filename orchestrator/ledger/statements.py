@@ -44,6 +44,9 @@ SUSPENSIONS = text(
 )
 INBOX = text("SELECT id, request_id, data::text AS data FROM inbox WHERE partition = :p ORDER BY id LIMIT :n")
 DUE = text("SELECT request_id FROM requests WHERE partition = :p AND next_due <= :now ORDER BY next_due LIMIT :n")
+DUE_OBLIGATIONS = text(
+    f"{_OBLIGATION} WHERE state = 'open' AND partition = :p AND due <= :now ORDER BY due, obligation_id LIMIT :n"
+)
 CHAIN = text("SELECT chain_number, chain_head FROM lanes WHERE stage = 'reports' AND partition = :p")
 NUMBERS = text("SELECT nextval('acceptance') FROM generate_series(1, :n)")
 RECENT = text(
@@ -54,7 +57,8 @@ HISTORY = text("SELECT sequence, kind, at, data::text AS data FROM events WHERE 
 WAITING = text(
     "SELECT p::integer FROM json_array_elements_text(CAST(:ps AS json)) AS p "
     "WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.partition = p::integer) OR EXISTS "
-    "(SELECT 1 FROM requests r WHERE r.partition = p::integer AND r.next_due <= clock_timestamp())"
+    "(SELECT 1 FROM requests r WHERE r.partition = p::integer AND r.next_due <= clock_timestamp()) OR EXISTS "
+    "(SELECT 1 FROM obligations o WHERE o.state = 'open' AND o.partition = p::integer AND o.due <= clock_timestamp())"
 )
 
 INSERT_BEGINS = text(
@@ -134,6 +138,9 @@ _SECTIONS = {
     "obligations_met": """UPDATE obligations SET state = 'met', sealed = NULL, due = NULL, sequence = x.sequence
         FROM given, json_to_recordset(b->'obligations_met') AS x(obligation_id text, sequence int)
         WHERE obligations.obligation_id = x.obligation_id""",
+    "obligations_due": """UPDATE obligations SET due = x.due, sequence = x.sequence
+        FROM given, json_to_recordset(b->'obligations_due') AS x(obligation_id text, sequence int, due timestamptz)
+        WHERE obligations.obligation_id = x.obligation_id""",
     "forgotten": """DELETE FROM remembered USING given WHERE obligation_id IN
         (SELECT v FROM json_array_elements_text(b->'forgotten') AS v)""",
     "chain": """UPDATE lanes SET chain_number = (b->'chain'->>'number')::bigint, chain_head = b->'chain'->>'head'
@@ -193,6 +200,7 @@ def sections(batch: Batch, position: Position) -> dict[str, Any]:
             {"owner": k.owner, "kek_id": k.key.kek_id, "wrapped": k.key.wrapped.hex()}
             for k in sorted(batch.keys, key=lambda k: k.owner)
             if k.owner not in destroyed
+            if k.owner not in destroyed
         ],
         "keys_destroyed": sorted(batch.keys_destroyed),
         "plans": [{"hash": h, "body": b} for h, b in sorted(batch.plans.items())],
@@ -201,6 +209,9 @@ def sections(batch: Batch, position: Position) -> dict[str, Any]:
         "obligations": [{**plain(o), "due": o.due.isoformat() if o.due else None} for o in batch.obligations],
         "remembered": [{"holder": h, "obligation_id": o, "system": s} for h, o, s in sorted(batch.remembered)],
         "obligations_met": [{"obligation_id": o, "sequence": n} for o, n in sorted(batch.obligations_met)],
+        "obligations_due": [
+            {"obligation_id": o, "sequence": n, "due": d.isoformat()} for o, n, d in sorted(batch.obligations_due)
+        ],
         "forgotten": sorted(o for o, _ in batch.obligations_met),
     }
     if batch.chain:

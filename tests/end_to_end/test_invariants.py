@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -468,3 +468,28 @@ def test_waiting_requests_begin_when_a_recheck_finds_the_elder_gone(shop: World)
         connection.execute(text("DELETE FROM claims WHERE request_id = :r"), {"r": elder["request_id"]})
     shop.until(lambda: shop.state(younger["request_id"]).status is RequestStatus.OPEN)
     assert time.monotonic()
+
+
+def test_nothing_waits_silently_after_the_closure(shop: World) -> None:
+    """An obligation whose period has ended is late, and says so in the ledger."""
+    rid, task, go = begun(shop, [("orders", "o1")])
+    kept = CategoryOutcome(
+        category="orders",
+        outcome=Outcome.RETAINED_BY_LAW,
+        count=1,
+        items=(0,),
+        ground="jp.tax-records",
+        until=date(2033, 3, 31),
+    )
+    nothing = CategoryOutcome(category="profile", outcome=Outcome.NOT_FOUND)
+    shop.report(shop.completed(task, go, outcomes=(kept, nothing)))
+    [obligation] = shop.record(rid).obligations
+    moment = rows(shop, "SELECT due FROM obligations")[0].due
+    assert moment.date() == date(2033, 4, 1), "the day after the last day of the period"
+    with shop.db.begin() as connection:
+        connection.execute(text("UPDATE obligations SET due = now()"))
+    statement = "SELECT kind, data::text AS data FROM events WHERE stream = :s ORDER BY sequence"
+    shop.until(lambda: len(rows(shop, statement, s=obligation.obligation_id)) == 2)
+    late = rows(shop, statement, s=obligation.obligation_id)[1]
+    assert late.kind == "obligation_due"
+    assert rows(shop, "SELECT due > now() AS later, state FROM obligations") == [(True, "open")]
