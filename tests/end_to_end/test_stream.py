@@ -173,7 +173,7 @@ def test_a_broker_that_is_killed_and_started_again_is_read_on_from(tmp_path: Pat
         group.send("commands", 50)
         wait_for("all is done", DONE, group.all_done)
         broker.kill()
-        wait_for("they see it", 30, lambda: "does not answer" in (tmp_path / "members.log").read_text())
+        wait_for("they see it", 30, lambda: "aiokafka" in (tmp_path / "members.log").read_text())
         assert [member.answer("/healthz") for member in members] == [200, 200]
         broker.start()
         for stage in ("commands", "reports"):
