@@ -9,6 +9,7 @@ from keshi.orchestrator import events as ev
 from keshi.orchestrator.admission import Decide, Notice, Submit, Withdraw
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.plan import NotPlannable, inventory_hash, make_plan
+from keshi.schemas.admissible import NotAdmissible, check_references, ground_of, normal_identifiers
 from keshi.schemas.base import canonical
 from keshi.schemas.commands import (
     ACTIONS,
@@ -116,12 +117,12 @@ class Intake:
 
     def _submit(self, envelope: Envelope[Any], data: SubjectCommand, at: Coordinates, log: str) -> Routable:
         action = ACTIONS[type(data)]
-        ground = _ground(data)
-        identifiers = tuple(dict.fromkeys(i.normal() for i in data.identifiers))
-        _no_identifier_in_references(data, identifiers)
         try:
+            ground = ground_of(data)
+            identifiers = normal_identifiers(data)
+            check_references(data, identifiers)
             plan, stored = self._plan(data, identifiers)
-        except NotPlannable as e:
+        except (NotAdmissible, NotPlannable) as e:
             raise _Refused(e.code, e.field, e.detail) from None
         key, wrapped = self._keys.new(data.request_id)
         due, alarms = _clocks(data, ground)
@@ -173,38 +174,7 @@ class Intake:
         return self._plans[name]
 
 
-def _ground(data: SubjectCommand) -> Ground:
-    ground = grounds().get(data.ground)
-    if ground is None or ground.regime != data.regime:
-        raise _Refused(RejectionCode.GROUND_UNKNOWN, "data.ground", "no rule file has this ground in this regime")
-    if ACTIONS[type(data)] not in ground.actions:
-        raise _Refused(RejectionCode.GROUND_NOT_FOR_ACTION, "data.ground", "this ground does not give this action")
-    return ground
-
-
 def _clocks(data: SubjectCommand, ground: Ground) -> tuple[datetime, tuple[datetime, ...]]:
     arrived = data.arrived.at
     due = data.due or arrived + timedelta(days=ground.due_days)
     return due, tuple(arrived + timedelta(days=d) for d in ground.alarm_days)
-
-
-def _no_identifier_in_references(data: SubjectCommand, identifiers: Iterable[Identifier]) -> None:
-    """References are kept in the clear for years: an identifier must not ride in one."""
-    references = {
-        "data.assessed.by": data.assessed.by,
-        "data.arrived.channel": data.arrived.channel,
-        **{f"data.requested_by.identity_evidence.{n}": r for n, r in enumerate(data.requested_by.identity_evidence)},
-        **{f"data.requested_by.mandate_evidence.{n}": r for n, r in enumerate(data.requested_by.mandate_evidence)},
-        **{f"data.scope.items.{n}": r for n, r in enumerate(data.scope.items or ())},
-    }
-    for identifier in identifiers:
-        marks = {identifier.value.casefold(), identifier.value.lstrip("+")}
-        if identifier.type == "email":
-            marks.add(identifier.value.casefold().replace("@", "."))
-        for field, reference in references.items():
-            if any(mark in reference.casefold() for mark in marks if len(mark) >= 4):  # noqa: PLR2004
-                raise _Refused(
-                    RejectionCode.IDENTIFIER_IN_REFERENCE,
-                    field,
-                    "a reference must not contain an identifier of the person",
-                )
