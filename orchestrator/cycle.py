@@ -319,7 +319,13 @@ class CycleDecision:
     def _seal(self, state: State, closed: closure.Closed) -> None:
         batch, keys, record = self.out.batch, self._around.keys, closed.record
         batch.closures.append(
-            ClosureRow(state.request_id, self._partition, record.number, record.hash, record.model_dump_json())
+            ClosureRow(
+                state.request_id,
+                self._partition,
+                record.number,
+                record.hash,
+                record.model_dump_json(exclude_none=True),
+            )
         )
         batch.keys_destroyed.append(state.request_id)
         for o in closed.obligations:

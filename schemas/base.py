@@ -76,9 +76,9 @@ Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
 
 def canonical(data: Any) -> bytes:
-    """Canonical JSON (RFC 8785) of plain data or of a model."""
+    """Canonical JSON (RFC 8785) of plain data or of a model. What a model does not have is left out, as on the wire."""
     if isinstance(data, BaseModel):
-        data = data.model_dump(mode="json")
+        data = data.model_dump(mode="json", exclude_none=True)
     return bytes(rfc8785.dumps(data))
 
 

@@ -128,5 +128,8 @@ GENESIS = "0" * 64
 
 
 def record_hash(record: ClosureRecord) -> str:
-    """SHA-256 over the canonical JSON of the record without its `hash`."""
-    return sha256(record.model_dump(mode="json", exclude={"hash"}))
+    """SHA-256 over the canonical JSON of the record without its `hash`.
+
+    Absent fields are absent here as they are on Kafka and in the ledger: a verifier hashes the JSON that it was given.
+    """
+    return sha256(record.model_dump(mode="json", exclude={"hash"}, exclude_none=True))
