@@ -86,8 +86,8 @@ class TasksReported(Model):
 
 
 def signature(report: Accepted | Completed, secret: str) -> str:
-    """HMAC-SHA-256 under the lease's secret over the canonical JSON of the report without `hmac`."""
-    body = report.model_dump(mode="json", exclude={"hmac"})
+    """HMAC-SHA-256 under the lease's secret over the canonical JSON of the report as it is sent, without `hmac`."""
+    body = report.model_dump(mode="json", exclude={"hmac"}, exclude_none=True)
     return hmac.new(bytes.fromhex(secret), canonical(body), hashlib.sha256).hexdigest()
 
 
