@@ -57,15 +57,19 @@ class Api:
 
     def __post_init__(self) -> None:
         said: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=lambda: [said.put(x) for x in self.process.stdout or ()], daemon=True).start()
+        threading.Thread(target=self._hear, args=(said,), daemon=True).start()
         self._logging = threading.Thread(target=lambda: self.log.extend(self.process.stderr or ()), daemon=True)
         self._logging.start()
         try:
             port = int(said.get(timeout=60))
         except queue.Empty:
-            self.end()
+            self.process.kill()
             pytest.fail(f"the API did not start: {self.log}")
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
+
+    def _hear(self, said: "queue.Queue[str]") -> None:
+        for line in self.process.stdout or ():
+            said.put(line)
 
     def call(self, who: str, method: str, path: str, **more: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
@@ -84,6 +88,7 @@ class Api:
             code = self.process.wait(30)
         finally:
             self.process.kill()
+        self.http.close()
         self._logging.join(10)
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe:
