@@ -202,7 +202,18 @@ def elder_over(turn: Turn, message: ElderOver) -> None:
     """Stop waiting, unless there is another earlier request."""
     if turn.state.waits_for is None or turn.state.closed:
         return
-    turn.add(ev.ElderEnded(elder=message.elder, waits_for=turn.ctx.elders[-1] if turn.ctx.elders else None))
+    go_on(turn, message.elder)
+
+
+def go_on(turn: Turn, elder: str) -> None:
+    """Begin after an earlier request has ended, with the suspensions that it left in force."""
+    turn.add(
+        ev.ElderEnded(
+            elder=elder,
+            waits_for=turn.ctx.elders[-1] if turn.ctx.elders else None,
+            suspensions=dict(turn.ctx.suspensions),
+        )
+    )
     turn.start()
 
 

@@ -142,7 +142,7 @@ class CycleDecision:
         }
         tx.lock_holders(holders)
         self._claims = list(tx.claims(holders))
-        self._suspensions = tx.suspensions({h for m in submits for h in m.case.subject})
+        self._suspensions = list(tx.suspensions(holders))
         new = sum(1 for m in submits if m.request_id not in self._states or self._states[m.request_id].case is None)
         self._numbers = tx.numbers(new)
 
@@ -161,9 +161,9 @@ class CycleDecision:
         state = self._states.get(request_id) or State(request_id=request_id, partition=self._partition)
         return Turn(state, self._tx.now, self._context(state))
 
-    def _context(self, state: State, subject: Collection[str] | None = None) -> Context:
-        around = self._around
-        known = subject if subject is not None else (state.case.subject if state.case else ())
+    def _context(self, state: State, case: ev.Case | None = None) -> Context:
+        around, case = self._around, case or state.case
+        known = case.subject if case else ()
         elders = sorted(
             {
                 (c.number, c.request_id)
@@ -179,6 +179,7 @@ class CycleDecision:
             lease_secret=around.keys.lease_secret,
             leases=self._leases.get(state.request_id, Leases()),
             elders=tuple(r for _, r in elders),
+            suspensions=self._in_force(case),
             number=lambda: next(self._numbers),
         )
 
@@ -204,7 +205,7 @@ class CycleDecision:
             return
         turn = self._turn(message.request_id)
         if isinstance(message, admission.Submit):
-            turn.ctx = self._submit_context(turn.state, message)
+            turn.ctx = self._context(turn.state, message.case)
         admission.HANDLERS[type(message)](turn, message)
         self._took(turn)
         if isinstance(message, admission.Routed):
@@ -212,14 +213,14 @@ class CycleDecision:
         if isinstance(message, admission.Submit) and any(isinstance(e, ev.RequestAccepted) for e in turn.events):
             self._keep(message, turn.state)
 
-    def _submit_context(self, state: State, message: admission.Submit) -> Context:
-        ctx = self._context(state, message.case.subject)
+    def _in_force(self, case: ev.Case | None) -> dict[str, tuple[str, ...]]:
+        """Suspensions of the person that this request would lift, by system."""
         linked: dict[str, tuple[str, ...]] = {}
-        if message.case.action in {Action.RESUME_USE, Action.ERASE}:
+        if case is not None and case.action in {Action.RESUME_USE, Action.ERASE}:
             for holder, system, obligation in self._suspensions:
-                if holder in message.case.subject and obligation not in linked.get(system, ()):
+                if holder in case.subject and obligation not in linked.get(system, ()):
                     linked[system] = (*linked.get(system, ()), obligation)
-        return replace(ctx, suspensions=linked)
+        return linked
 
     def _keep(self, message: admission.Submit, state: State) -> None:
         """The request's key and its claims on the people it speaks of."""

@@ -1,6 +1,7 @@
 """Due moments: the next attempt, a task that is silent, a legal date that has passed."""
 
 from keshi.orchestrator import events as ev
+from keshi.orchestrator.admission import go_on
 from keshi.orchestrator.request import TaskProgress
 from keshi.orchestrator.turn import Turn
 from keshi.schemas.requests import TaskStatus
@@ -14,9 +15,7 @@ def due(turn: Turn) -> None:
     _alarms(turn)
     if turn.state.waits_for is not None:
         if turn.state.waits_for not in turn.ctx.elders:
-            next_elder = turn.ctx.elders[-1] if turn.ctx.elders else None
-            turn.add(ev.ElderEnded(elder=turn.state.waits_for, waits_for=next_elder))
-            turn.start()
+            go_on(turn, turn.state.waits_for)
         return
     for task in list(turn.state.tasks.values()):
         if task.next_at is not None and task.next_at <= turn.now:

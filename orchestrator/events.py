@@ -79,6 +79,8 @@ class ElderEnded(Fact):
     kind: Literal["elder_ended"] = "elder_ended"
     elder: str
     waits_for: str | None = None
+    suspensions: dict[str, tuple[str, ...]] | None = None
+    """In force now, where they may be others than when the request was accepted."""
 
 
 class TaskDispatched(Fact):

@@ -160,8 +160,12 @@ def _accepted(_: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any
     }
 
 
-def _ended_elder(_: State, e: ev.ElderEnded, __: datetime) -> Mapping[str, Any]:
-    return {"waits_for": e.waits_for, "status": RequestStatus.WAITING if e.waits_for else RequestStatus.OPEN}
+def _ended_elder(state: State, e: ev.ElderEnded, _: datetime) -> Mapping[str, Any]:
+    return {
+        "waits_for": e.waits_for,
+        "status": RequestStatus.WAITING if e.waits_for else RequestStatus.OPEN,
+        "suspensions": state.suspensions if e.suspensions is None else e.suspensions,
+    }
 
 
 def _dispatched(state: State, e: ev.TaskDispatched, at: datetime) -> Mapping[str, Any]:

@@ -100,6 +100,22 @@ def test_resuming_lifts_what_we_suspended_and_nothing_else(world: World) -> None
     world.until(met)
 
 
+def test_resuming_waits_for_the_suspension_and_lifts_what_that_one_did(world: World) -> None:
+    first, second = command("SuspendUse"), command("ResumeUse")
+    world.send(cloudevent(first, "SuspendUse"))
+    world.answer(first["request_id"], "RequestAccepted")
+    world.send(cloudevent(second, "ResumeUse"))
+    assert world.answer(second["request_id"], "RequestAccepted")["state"]["waits_for"] == first["request_id"]
+    world.work(first["request_id"], "shop", [("profile", "p1")])
+    world.work(first["request_id"], "mail", [])
+    task = world.task(second["request_id"], "shop")
+    ref = TaskRef(request_id=task.request_id, system="shop", attempt=1)
+    assert [f.ref for f in world.go.unwrap("shop", UnwrapRequest(tasks=(ref,))).tasks[0].remembered] == ["p1"]
+    world.work(second["request_id"], "shop", [("profile", "p1")])
+    world.work(second["request_id"], "mail", [])
+    assert world.answer(second["request_id"], "RequestClosed")["closure"]["verdict"] == "fulfilled"
+
+
 def test_a_repeat_gets_the_answer_that_exists_and_other_data_under_its_id_are_a_conflict(world: World) -> None:
     data = command()
     rid = data["request_id"]
