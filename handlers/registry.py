@@ -4,18 +4,30 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
 from keshi.handlers.contract import Handler
-from keshi.runtime.settings import ConfigurationError
+from keshi.runtime.settings import ConfigurationError, Environment, ProcessSettings
+from keshi.runtime.settings import load as settings
 
 GROUP: Final = "keshi.handlers"
 """Entry points of this group name a system each: `billing = "package.module:Class"`."""
+
+
+class DevSettings(BaseSettings):
+    """`KESHI_DEV_…`: for tests of keshi itself, in development alone."""
+
+    model_config = SettingsConfigDict(env_prefix="KESHI_DEV_", frozen=True, extra="ignore")
+
+    handlers: str = Field(default="", description="`system=module:Class`, several by comma: used in place of others")
 
 
 def available() -> dict[str, EntryPoint]:
     """All handlers that are installed, by system. Loads none of them.
 
     Raises:
-        ConfigurationError: two packages bring a handler for the same system.
+        ConfigurationError: two packages bring a handler for the same system, or `KESHI_DEV_HANDLERS` is wrong.
     """
     found: dict[str, EntryPoint] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
@@ -24,6 +36,24 @@ def available() -> dict[str, EntryPoint]:
             raise ConfigurationError(
                 f"two handlers for {point.name}: {other.value} and {point.value}; uninstall one of their packages"
             )
+    return found | _in_place_of()
+
+
+def _in_place_of() -> dict[str, EntryPoint]:
+    """Handlers that a test puts in the place of others, such as one with a bug planted in it."""
+    given = settings(DevSettings).handlers
+    if not given:
+        return {}
+    if settings(ProcessSettings).environment is not Environment.DEVELOPMENT:
+        raise ConfigurationError(
+            "KESHI_DEV_HANDLERS is set outside development: unset it, or set KESHI_ENVIRONMENT=development"
+        )
+    found = {}
+    for pair in given.split(","):
+        system, _, value = pair.strip().partition("=")
+        if not (system and ":" in value):
+            raise ConfigurationError("KESHI_DEV_HANDLERS: write system=module:Class, several by comma")
+        found[system] = EntryPoint(name=system, value=value, group=GROUP)
     return found
 
 
