@@ -163,6 +163,7 @@ class Poller:
             for partition in news:
                 self._forget(partition)
             self._moved = True
+        self._mend()
         if self._moved:
             # What was just read may belong to the time before: each partition is read anew from a known place.
             self._rebalanced(self._consumer.assignment())
@@ -183,6 +184,17 @@ class Poller:
             self._consumer.pause(*(assigned - paused))
         elif paused:
             self._consumer.resume(*paused)
+
+    def _mend(self) -> None:
+        """Take up a join that kafka-python (3.0.12) has dropped half-way, with its partitions barred from reading.
+
+        A join that changed metadata set off, and not the broker, counts as unneeded as soon as the leader has made
+        its assignment: if a poll ends just then, no later one waits for the rest of it, and it stands for ever.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - what is public does not show it
+        if coordinator.rebalance_in_progress() and not coordinator.need_rejoin():
+            log.warning("join_taken_up_again", system=self._lane.system)
+            coordinator.request_rejoin()
 
     # --- whose partitions
 
@@ -209,7 +221,8 @@ class Poller:
                     mark = Watermark(committed.offset, _begun(committed.metadata))
                 self._marks[tp] = mark
                 self._tickets[tp] = set()
-            self._consumer.seek(tp, mark.next)
+            if self._consumer.position(tp, timeout_ms=CALL_MS) != mark.next:
+                self._consumer.seek(tp, mark.next)
 
     # --- messages
 
