@@ -221,7 +221,7 @@ def _reject(turn: Turn, command: Coordinates, code: RejectionCode, detail: str, 
     turn.add(ev.CommandRejected(code=code.value, field=field, detail=detail, command=command))
 
 
-HANDLERS: Mapping[type[Any], Any] = {
+HANDLERS: Mapping[Any, Any] = {
     Submit: submit,
     Withdraw: withdraw,
     Decide: decide,

@@ -35,7 +35,7 @@ class Refused:
     evidence: bool = False
 
 
-def closed_door(state: State | None, system: str, attempt: int) -> StopReason | None:
+def closed_door(state: State | None, system: str, attempt: int) -> StopReason | None:  # noqa: PLR0911 - a table of guards
     """Why a task is not open to this attempt; None where it is."""
     if state is None or state.case is None or system not in state.tasks:
         return StopReason.UNKNOWN
@@ -53,7 +53,7 @@ def closed_door(state: State | None, system: str, attempt: int) -> StopReason | 
     return None
 
 
-def answer(  # noqa: PLR0911 - one guard a line reads as the table that it is
+def answer(  # noqa: PLR0911, PLR0913, PLR0917 - a table of guards over all that a go depends on
     state: State | None,
     planned: PlannedTask | None,
     leases: Leases,
@@ -100,7 +100,8 @@ def answer(  # noqa: PLR0911 - one guard a line reads as the table that it is
 def unite(manifests: Iterable[Sequence[Found]]) -> tuple[Found, ...]:
     """The union of manifests in its canonical order.
 
-    Of two that name one record the earlier counts: a later attempt may see as suspended what an earlier one has suspended itself.
+    Of two that name one record the earlier counts: a later attempt may see as suspended what an earlier one has
+    suspended itself.
     """
     found: dict[tuple[str, str], Found] = {}
     for manifest in manifests:

@@ -69,8 +69,16 @@ def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease)
         again(turn, task, "report_inconsistent", None)
         return
     if lease.mode is Mode.IDENTIFY:
+        if task.identified:
+            return  # said again, behind the answer
         turn.add(ev.TaskIdentified(system=task.system, attempt=task.attempt, learned=dict(lease.learned)))
         turn.start()
+        return
+    latest = turn.ctx.leases.newest_evidence(task.system)
+    if latest is not None and latest.digest != lease.digest:
+        # An attempt that got no go has found more since: this check did not cover it.
+        if task.status is not TaskStatus.HELD:
+            again(turn, task, "more_found_since", None)
         return
     problem = inconsistency(message, lease, planned, turn.state.accepted.action)
     if problem:
@@ -114,7 +122,9 @@ def _why_left(outcome: CategoryOutcome, task: TaskProgress) -> CategoryOutcome:
     return outcome.model_copy(update={"decided_by": DecidedBy.WITHDRAWAL, "reason": "withdrawn"})
 
 
-def inconsistency(message: Completed, lease: Lease, planned: PlannedTask, action: Action) -> str | None:
+def inconsistency(  # noqa: PLR0911 - a table of guards
+    message: Completed, lease: Lease, planned: PlannedTask, action: Action
+) -> str | None:
     """Why a report cannot be true of the union that the ledger has; None where it can."""
     legal = LEGAL[action] | ({Outcome.NOT_STARTED} if lease.mode is Mode.CHECK else frozenset())
     counted: Counter[str] = Counter()

@@ -5,7 +5,6 @@ stands below the topic's end of now: when the group has committed up to that end
 """
 
 import threading
-from collections.abc import Mapping
 
 import structlog
 from kafka import TopicPartition
@@ -63,7 +62,7 @@ class Silence:
         places = [TopicPartition(topic, p) for p in sorted(partitions)]
         consumer = new_consumer(self._settings, handler_group(self._settings, system))
         try:
-            ends: Mapping[TopicPartition, int] = consumer.end_offsets(places)
+            ends: dict[TopicPartition, int] = consumer.end_offsets(places)
             committed = {p: consumer.committed(p) for p in places}
         finally:
             consumer.close(autocommit=False)

@@ -7,21 +7,23 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from kit.marks import Mark
-from kit.samples import cloudevent, command, inventory
-from kit.world import World, lasting_policy
+from kafka import OffsetAndMetadata, TopicPartition
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from keshi.orchestrator import admission
 from keshi.orchestrator.events import EVENTS
 from keshi.orchestrator.request import State, replay
 from keshi.orchestrator.stream.port import Lane, NotOwner, Record
-from keshi.runtime.kafka import partition_of
+from keshi.runtime.kafka import handler_group, new_consumer, partition_of
 from keshi.schemas.closure import GENESIS, ClosureRecord, record_hash
 from keshi.schemas.outcomes import CategoryOutcome, Outcome, Verdict
 from keshi.schemas.reports import Intent
 from keshi.schemas.requests import RequestStatus, TaskStatus
 from keshi.schemas.tasks import Go, Mode
+from kit.marks import Mark
+from kit.samples import cloudevent, command, inventory
+from kit.world import World, lasting_policy
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ BAD: dict[str, tuple[bytes | None, str, str | None]] = {
 
 
 def test_no_lost_command(world: World) -> None:
-    """Every offset is in the ledger as accepted, duplicate, rejected or quarantined; the sender is told where there is one."""
+    """Every offset is in the ledger as accepted, duplicate, rejected or quarantined; who can be told is told."""
     good = command()
     values = [raw for raw, _, _ in BAD.values()]
     first = world.send(*values, cloudevent(good), cloudevent(good))
@@ -153,8 +155,6 @@ def test_no_lost_command_when_a_decider_raises(world: World, monkeypatch: pytest
     for data in (before, after):
         while partition_of(data["request_id"], 2) != partition_of(poison["request_id"], 2):
             data["request_id"] = command()["request_id"]
-    from keshi.orchestrator import admission
-
     submit = admission.HANDLERS[admission.Submit]
 
     def raising(turn: Any, message: Any) -> None:
@@ -162,7 +162,8 @@ def test_no_lost_command_when_a_decider_raises(world: World, monkeypatch: pytest
             raise ZeroDivisionError
         submit(turn, message)
 
-    monkeypatch.setitem(admission.HANDLERS, admission.Submit, raising)  # type: ignore[arg-type]
+    handlers: dict[Any, Any] = {**admission.HANDLERS, admission.Submit: raising}
+    monkeypatch.setattr(admission, "HANDLERS", handlers)
     world.send(cloudevent(before), cloudevent(poison), cloudevent(after))
     for data in (before, after):
         world.answer(data["request_id"], "RequestAccepted")
@@ -227,8 +228,7 @@ def test_one_closure(shop: World) -> None:
     shop.engine = shop.new_engine()
     shop.report(report)
     shop.report(report)
-    data = [r for r in rows(shop, "SELECT hash FROM closures")]
-    assert [r.hash for r in data] == [hash_before]
+    assert [r.hash for r in rows(shop, "SELECT hash FROM closures")] == [hash_before]
     ids = {m["id"] for t, m in shop.messages if t == "requests" and m["type"] == "keshi.RequestClosed.v1"}
     shop.answer(rid, "RequestClosed")
     ids |= {m["id"] for t, m in shop.messages if t == "requests" and m["type"] == "keshi.RequestClosed.v1"}
@@ -241,10 +241,10 @@ def test_one_closure_in_an_unbroken_chain(shop: World) -> None:
         shop.send(cloudevent(data))
         shop.work(data["request_id"], "shop", [])
     for partition in range(2):
-        previous, number = GENESIS, 0
-        for row in rows(shop, "SELECT record FROM closures WHERE partition = :p ORDER BY number", p=partition):
+        previous = GENESIS
+        found = rows(shop, "SELECT record FROM closures WHERE partition = :p ORDER BY number", p=partition)
+        for number, row in enumerate(found, start=1):
             record = ClosureRecord.model_validate_json(row.record)
-            number += 1
             assert (record.previous, record.number) == (previous, number)
             assert record_hash(record) == record.hash
             previous = record.hash
@@ -343,7 +343,7 @@ def test_no_act_without_go_a_withdrawal_before_its_command(shop: World) -> None:
 def test_no_act_without_go_a_withdrawal_while_somebody_may_act(shop: World) -> None:
     """The task is looked at when the lease is over, and the record says what had already gone."""
     found = [("orders", "o1"), ("orders", "o2"), ("orders", "o3")]
-    rid, task, _ = begun(shop, found)
+    rid, _, _ = begun(shop, found)
     shop.send(cloudevent({"request_id": rid}, "WithdrawRequest"))
     assert not shop.state(rid).closed
     check = shop.task(rid, "shop", 2)
@@ -392,10 +392,6 @@ def test_nothing_waits_silently_in_a_system_that_lost_its_message(shop: World) -
 
 
 def _commit_everything(world: World, system: str) -> None:
-    from kafka import OffsetAndMetadata, TopicPartition
-
-    from keshi.runtime.kafka import handler_group, new_consumer
-
     consumer = new_consumer(world.kafka, handler_group(world.kafka, system))
     places = [TopicPartition(world.kafka.topic(f"tasks.{system}"), p) for p in range(2)]
     consumer.assign(places)

@@ -6,8 +6,6 @@ from datetime import date
 from typing import Any
 
 import pytest
-from kit.samples import cloudevent, command, inventory
-from kit.world import World, lasting_policy
 
 from keshi.runtime.kafka import partition_of
 from keshi.schemas.closure import record_hash
@@ -16,6 +14,8 @@ from keshi.schemas.outcomes import CategoryOutcome, Outcome, Verdict
 from keshi.schemas.reports import Intent
 from keshi.schemas.requests import TaskStatus
 from keshi.schemas.tasks import Found, TaskRef, UnwrapRequest
+from kit.samples import cloudevent, command, inventory
+from kit.world import World, lasting_policy
 
 
 def outcome(category: str, **change: Any) -> CategoryOutcome:

@@ -1,15 +1,14 @@
 """The plan: pure, whole, and honest about what is left out."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.samples import inventory
 
 from keshi.orchestrator.plan import NotPlannable, inventory_hash, make_plan
 from keshi.schemas.commands import Action, Scope
 from keshi.schemas.identifiers import KNOWN_TYPES
 from keshi.schemas.inventory import Inventory
 from keshi.schemas.outcomes import Outcome
+from kit.samples import inventory
 
 CATEGORIES = ("a", "b", "c", "d")
 

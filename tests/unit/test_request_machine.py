@@ -6,7 +6,6 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from kit.samples import inventory
 
 from keshi.orchestrator import admission, closure, completion, deadlines
 from keshi.orchestrator import events as ev
@@ -21,6 +20,7 @@ from keshi.schemas.outcomes import CategoryOutcome, Outcome
 from keshi.schemas.reports import UNSIGNED, Completed, Failed, HandlerVersion, Intent, signed
 from keshi.schemas.requests import Coordinates, RequestStatus, TaskStatus
 from keshi.schemas.tasks import Begin, Found, Mode
+from kit.samples import inventory
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 AT = Coordinates(topic="commands", partition=0, offset=0)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class HealthServer:
         """The port that answers."""
         return int(self._server.server_address[1])
 
-    def __enter__(self) -> "HealthServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
