@@ -76,8 +76,7 @@ class Leases:
 
     def newest_evidence(self, system: str) -> Lease | None:
         """The latest evidence, with or without a go."""
-        found = self.of.get(system, ())
-        return found[-1] if found else None
+        return max(self.of.get(system, ()), key=lambda x: x.at, default=None)
 
     def acts(self, system: str, since: datetime | None = None) -> int:
         """How many acts were entered."""
