@@ -1,0 +1,217 @@
+"""`keshi submit …`: one command for each kind of command that a sender can give."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from keshi.cli.asked import SOURCE, Asked, Who, identifiers_of, read_command
+from keshi.cli.errors import REJECTED, TIMED_OUT, Failure
+from keshi.cli.output import note, say, say_json
+from keshi.cli.reading import request_id_of
+from keshi.cli.records import show_record
+from keshi.client import Client, NotOverError, NotSentError, Submitted, UnreadableAnswerError
+from keshi.client.commands import event_of
+from keshi.runtime.settings import KafkaSettings, load
+from keshi.schemas.commands import (
+    EraseSubject,
+    Regime,
+    ResumeUse,
+    StopProvision,
+    SubjectCommand,
+    SuspendUse,
+    WithdrawRequest,
+)
+from keshi.schemas.requests import RequestClosed, RequestRejected
+
+app = typer.Typer(help="Send a command, and listen for what becomes of it.", no_args_is_help=True)
+
+_PERSON: Final = "The person"
+_CASE: Final = "The case"
+_SENDING: Final = "Sending"
+_SUBMIT_HELP: Final = """
+
+    What stands on a command line can be seen by others on this machine: --identifiers-file reads from a file or
+    standard input. Prints the request id; with --wait also the closure (exit code 3: rejected, 4: not over in time).
+    Needs KESHI_KAFKA_BOOTSTRAP.
+"""
+
+WAIT = Annotated[bool, typer.Option("--wait", help="Listen until it is closed or rejected.", rich_help_panel=_SENDING)]
+TIMEOUT = Annotated[
+    float, typer.Option(min=1, max=86_400, metavar="SECONDS", help="How long to wait.", rich_help_panel=_SENDING)
+]
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_SENDING)]
+DRY = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check it, print the CloudEvent and send nothing.", rich_help_panel=_SENDING),
+]
+
+
+def _many(explained: str, *names: str, panel: str = _PERSON, metavar: str = "VALUE") -> Any:
+    return typer.Option(*names, metavar=metavar, help=f"{explained} May be repeated.", rich_help_panel=panel)
+
+
+def _one(explained: str, metavar: str = "REF", **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=explained, rich_help_panel=_CASE, **more)
+
+
+def _submits(model: type[SubjectCommand], what: str) -> Callable[..., None]:
+    def submit(
+        email: Annotated[list[str] | None, _many("An e-mail address.")] = None,
+        phone: Annotated[list[str] | None, _many("A phone number in E.164 form, +81….")] = None,
+        customer_id: Annotated[list[str] | None, _many("A customer id.")] = None,
+        contract_id: Annotated[list[str] | None, _many("A contract id.")] = None,
+        cookie_id: Annotated[list[str] | None, _many("A cookie id.")] = None,
+        device_id: Annotated[list[str] | None, _many("A device id.")] = None,
+        identifier: Annotated[
+            list[str] | None, _many("An identifier of any type, also own ones (x-…).", metavar="TYPE=VALUE")
+        ] = None,
+        identifiers_file: Annotated[
+            str | None,
+            typer.Option(
+                metavar="FILE",
+                help='A JSON list of {"type": …, "value": …}; `-` is standard input.',
+                rich_help_panel=_PERSON,
+            ),
+        ] = None,
+        category: Annotated[list[str] | None, _many("Only this data category.", panel=_CASE, metavar="NAME")] = None,
+        purpose: Annotated[list[str] | None, _many("Only this purpose.", panel=_CASE, metavar="NAME")] = None,
+        item: Annotated[list[str] | None, _many("Only this item, `kind:id`.", panel=_CASE, metavar="REF")] = None,
+        regime: Annotated[
+            Regime | None,
+            typer.Option(
+                help="Body of rules. Default: that of --ground, else appi.", rich_help_panel=_CASE, show_default=False
+            ),
+        ] = None,
+        ground: Annotated[
+            str | None, _one("Ground in a rule file, such as appi.35-5, the default under appi.", "ID")
+        ] = None,
+        requested_by: Annotated[Who, typer.Option(help="Who asked.", rich_help_panel=_CASE)] = Who.PERSON,
+        identity_evidence: Annotated[
+            list[str] | None, _many("Reference to evidence of identity.", panel=_CASE, metavar="REF")
+        ] = None,
+        mandate_evidence: Annotated[
+            list[str] | None, _many("Reference to evidence of a mandate.", panel=_CASE, metavar="REF")
+        ] = None,
+        assessed_by: Annotated[
+            str | None,
+            _one(
+                "Who judged that it is to be carried out, `staff:kato`. Needed.",
+                envvar="KESHI_ASSESSED_BY",
+                show_envvar=True,
+            ),
+        ] = None,
+        assessed_at: Annotated[str | None, _one("When. Default: now.", "TIME")] = None,
+        arrived_at: Annotated[
+            str | None, _one("When the request arrived, 2026-04-01T09:00:00+09:00. Default: now.", "TIME")
+        ] = None,
+        channel: Annotated[str | None, _one("By which channel. Default: channel:cli.")] = None,
+        due: Annotated[str | None, _one("Due by. Default: by the ground.", "TIME")] = None,
+        language: Annotated[str | None, _one("Language of the notice. Default: ja.", "LANGUAGE")] = None,
+        request_id: Annotated[str | None, _one("UUID or ULID. Default: a new ULID.", "ID")] = None,
+        wait: WAIT = False,
+        timeout: TIMEOUT = 300,
+        as_json: JSON = False,
+        dry_run: DRY = False,
+    ) -> None:
+        by_type = {
+            "email": email,
+            "phone": phone,
+            "customer_id": customer_id,
+            "contract_id": contract_id,
+            "cookie_id": cookie_id,
+            "device_id": device_id,
+        }
+        asked = Asked(
+            identifiers=identifiers_of(by_type, identifier, identifiers_file),
+            scope={"categories": category, "purposes": purpose, "items": item},
+            regime=regime,
+            ground=ground,
+            requested_by=requested_by,
+            identity_evidence=identity_evidence,
+            mandate_evidence=mandate_evidence,
+            assessed_by=assessed_by,
+            assessed_at=assessed_at,
+            arrived_at=arrived_at,
+            channel=channel,
+            due=due,
+            language=language,
+            request_id=request_id,
+        )
+        command = read_command(model, asked)
+        if dry_run:
+            say(event_of(command, source=SOURCE).decode())
+            return
+        _carry_out(command.request_id, lambda c: c.submit(command), timeout if wait else None, as_json=as_json)
+
+    submit.__doc__ = what + _SUBMIT_HELP
+    return submit
+
+
+app.command("erase")(_submits(EraseSubject, "Erase a person's data."))
+app.command("suspend-use")(_submits(SuspendUse, "Stop using a person's data, without erasing it."))
+app.command("resume-use")(_submits(ResumeUse, "Lift what an earlier suspend-use suspended, and nothing else."))
+app.command("stop-provision")(_submits(StopProvision, "Stop giving a person's data to third parties."))
+
+
+@app.command("withdraw")
+def withdraw(
+    request: Annotated[str, typer.Argument(help="A request id.")],
+    wait: WAIT = False,
+    timeout: TIMEOUT = 300,
+    as_json: JSON = False,
+    dry_run: DRY = False,
+) -> None:
+    """Take a request back: what has not begun will not begin, and the record says what had.
+
+    Exit code with --wait: 3 rejected (it was closed before), 4 not over in time. Needs KESHI_KAFKA_BOOTSTRAP.
+    """
+    request_id = request_id_of(request)
+    if dry_run:
+        say(event_of(WithdrawRequest(request_id=request_id), source=SOURCE).decode())
+        return
+    _carry_out(request_id, lambda c: c.withdraw(request_id), timeout if wait else None, as_json=as_json)
+
+
+def _carry_out(request_id: str, send: Callable[[Client], Submitted], seconds: float | None, *, as_json: bool) -> None:
+    kafka = load(KafkaSettings)
+    with Client(kafka, SOURCE) as client:
+        since = client.mark() if seconds else None
+        try:
+            sent = send(client)
+        except NotSentError as e:
+            raise Failure(f"{e} (request {request_id})") from None
+        topic = kafka.topic("commands")
+        told: dict[str, Any] = {
+            "request_id": request_id,
+            "topic": topic,
+            "partition": sent.partition,
+            "offset": sent.offset,
+        }
+        if not as_json:
+            say(request_id)
+            note(f"sent to {topic}, partition {sent.partition}, offset {sent.offset}")
+        if seconds is None:
+            if as_json:
+                say_json(told)
+            return
+        try:
+            answer = client.wait(request_id, seconds, since=since, command=sent)
+        except NotOverError as e:
+            if as_json:
+                say_json(told | {"result": "timeout"})
+            raise Failure(str(e), TIMED_OUT) from None
+        except UnreadableAnswerError as e:
+            raise Failure(f"{e}: upgrade keshi here") from None
+    _show(answer, told if as_json else None)
+
+
+def _show(answer: RequestClosed | RequestRejected, told: dict[str, Any] | None) -> None:
+    result: Literal["closed", "rejected"] = "closed" if isinstance(answer, RequestClosed) else "rejected"
+    if told is not None:
+        say_json(told | {"result": result} | answer.model_dump(mode="json", exclude_none=True))
+    elif isinstance(answer, RequestClosed):
+        show_record(answer.closure)
+    if isinstance(answer, RequestRejected):
+        at = f" at {answer.field}" if answer.field else ""
+        raise Failure(f"rejected: {answer.code.value}{at}: {answer.detail}", REJECTED)
