@@ -13,7 +13,6 @@ from keshi.handlers.contract import boot_time
 from keshi.handlers.worker.jobs import Ticket
 from keshi.handlers.worker.lane import Lane
 from keshi.handlers.worker.offsets import Watermark
-from keshi.handlers.worker.reporter import missing_topic
 from keshi.runtime.kafka import new_consumer
 from keshi.runtime.settings import KafkaSettings
 from keshi.schemas.reading import Unreadable, read
@@ -77,7 +76,7 @@ class Poller:
         partitions: Those of `reports`: a message that names another one is not readable.
 
     Raises:
-        ConfigurationError: no broker answers, or the topic is not there.
+        ConfigurationError: no broker answers.
     """
 
     def __init__(self, settings: KafkaSettings, lane: Lane, partitions: frozenset[int]) -> None:
@@ -92,9 +91,6 @@ class Poller:
             max_poll_interval_ms=60_000,
             max_poll_records=MESSAGES_A_POLL,
         )
-        if not self._consumer.partitions_for_topic(self._topic):
-            self._consumer.close(autocommit=False, timeout_ms=1_000)
-            raise missing_topic(self._topic)
         self._marks: dict[TopicPartition, Watermark] = {}
         self._tickets: dict[TopicPartition, set[Ticket]] = {}
         self._sent: dict[TopicPartition, tuple[int, int]] = {}

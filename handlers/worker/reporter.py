@@ -49,20 +49,13 @@ class Reporter:
         settings: Of Kafka.
 
     Raises:
-        ConfigurationError: no broker answers, or the topic is not there.
+        ConfigurationError: no broker answers.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._topic = settings.topic("reports")
         self._producer: KafkaProducer | None = new_producer(settings, "keshi-worker")
-        try:
-            self.partitions = frozenset(self._producer.partitions_for(self._topic) or ())
-        except KafkaError:
-            self.partitions = frozenset()
-        if not self.partitions:
-            self._producer.close(timeout=1)
-            raise missing_topic(self._topic)
         self._queue: deque[Outbound] = deque()
         self._changed = threading.Condition()
         self._ended = False
@@ -155,11 +148,6 @@ class Reporter:
         producer, self._producer = self._producer, None
         if producer:
             producer.close(timeout=0)
-
-
-def missing_topic(topic: str) -> ConfigurationError:
-    """The one line for a topic that is not there."""
-    return ConfigurationError(f"topic {topic} does not exist: make it with `keshi topics apply`")
 
 
 def messages_of(batch: Iterable[Outbound]) -> Iterator[list[Outbound]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
+from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from keshi.client.api import WorkerApi
@@ -16,6 +17,7 @@ from keshi.handlers.worker.leases import MAX_ACT_SECONDS
 from keshi.handlers.worker.poller import Poller
 from keshi.handlers.worker.reporter import Reporter
 from keshi.runtime.health import Health, HealthServer
+from keshi.runtime.kafka import new_admin, unreachable
 from keshi.runtime.settings import ApiClientSettings, ConfigurationError, KafkaSettings, WorkerSettings
 
 STOP_SECONDS: Final = 20.0
@@ -109,13 +111,14 @@ class Worker:
         """
         options = self._options
         try:
+            partitions = _partitions(options.kafka, [h.system for h in self._handlers])
             self._reporter = Reporter(options.kafka)
             for handler in self._handlers:
                 api = WorkerApi(options.api, options.tokens.get(handler.system), self._stopping)
                 self._apis.append(api)
                 lane = Lane(LaneParts(handler, api, self._reporter, options.worker, self._stopping))
                 self._lanes.append(lane)
-                self._pollers.append(Poller(options.kafka, lane, self._reporter.partitions))
+                self._pollers.append(Poller(options.kafka, lane, partitions))
             self._health = _serve(Health(self.live, self.ready), options.worker.health_port)
         except BaseException:
             self.close()
@@ -182,6 +185,22 @@ class Worker:
         if threading.current_thread() is not threading.main_thread():
             return {}
         return {s: signal.signal(s, lambda *_: self.stop()) for s in (signal.SIGTERM, signal.SIGINT)}
+
+
+def _partitions(kafka: KafkaSettings, systems: Sequence[str]) -> frozenset[int]:
+    """The partitions of `reports`, once all topics that are needed are known to be there."""
+    admin = new_admin(kafka)
+    try:
+        found = {t["name"]: t["partitions"] for t in admin.describe_topics()}
+    except KafkaError:
+        raise unreachable(kafka) from None
+    finally:
+        admin.close()
+    reports = kafka.topic("reports")
+    for topic in (reports, *(kafka.topic(f"tasks.{s}") for s in systems)):
+        if not found.get(topic):
+            raise ConfigurationError(f"topic {topic} does not exist: make it with `keshi topics apply`")
+    return frozenset(range(len(found[reports])))
 
 
 def _serve(health: Health, port: int) -> HealthServer:

@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.structs import OffsetAndMetadata
 
 from end_to_end.worker_api import Api, ApiServer, Kept
 from keshi.runtime.kafka import new_admin, new_consumer, new_producer
@@ -162,7 +161,7 @@ class Stage:
             offsets = admin.list_group_offsets([group])[group]
         finally:
             admin.close()
-        found: OffsetAndMetadata | None = offsets.get(TopicPartition(self.kafka.topic("tasks.files"), partition))
+        found = offsets.get(TopicPartition(self.kafka.topic("tasks.files"), partition))
         return found.offset if found else -1
 
     def close(self) -> None:

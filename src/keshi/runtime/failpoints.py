@@ -6,6 +6,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from keshi.runtime.settings import ConfigurationError, Environment, ProcessSettings
@@ -54,3 +55,4 @@ def hit(name: str) -> None:
     except OSError:
         return
     os.kill(os.getpid(), _SIGNALS[what])
+    time.sleep(0.1)  # in a process of many threads, this one may go on for a moment before the signal takes effect
