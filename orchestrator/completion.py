@@ -77,8 +77,7 @@ def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease)
     latest = turn.ctx.leases.newest_evidence(task.system)
     if latest is not None and latest.digest != lease.digest:
         # An attempt that got no go has found more since: this check did not cover it.
-        if task.status is not TaskStatus.HELD:
-            again(turn, task, "more_found_since", None)
+        again(turn, task, "more_found_since", None)
         return
     problem = inconsistency(message, lease, planned, turn.state.accepted.action)
     if problem:
@@ -167,7 +166,9 @@ def _failed(turn: Turn, task: TaskProgress, message: Failed) -> None:
 
 
 def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None) -> None:
-    """Schedule the next attempt, or ask a person when they are spent."""
+    """Schedule the next attempt, or ask a person when they are spent. What is held stays with the person."""
+    if task.status is TaskStatus.HELD:
+        return
     policy = turn.ctx.policy
     if task.spent >= policy.max_attempts:
         turn.hold(task, "attempts_spent", error)

@@ -215,6 +215,23 @@ def test_no_false_closure_by_a_lease_that_is_not_the_newest(shop: World) -> None
     assert shop.record(rid).systems[0].located.counts == {"profile": 2}
 
 
+def test_no_false_closure_over_less_than_everything_that_was_found(
+    kafka_bootstrap: str, topic_prefix: str, database: str
+) -> None:
+    """An attempt that got no go found more: a report that does not speak of it does not count."""
+    systems = inventory(mail={"actions": None}, shop={"record_limit": 1})
+    world = World(kafka_bootstrap, topic_prefix, database, systems)
+    try:
+        rid, task, go = begun(world, [("profile", "p1")])
+        refused = world.until(lambda: (a := world.begin(task, [("profile", "p2")])).answer == "stop" and a)
+        assert refused.reason == "over_limit"
+        world.report(world.completed(task, go))
+        assert not world.state(rid).closed
+        assert world.state(rid).tasks["shop"].reason == "more_found_since"
+    finally:
+        world.close()
+
+
 def _go(answer: Any) -> Go | None:
     return answer if isinstance(answer, Go) else None
 
