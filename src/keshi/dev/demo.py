@@ -5,12 +5,14 @@ The look is not keshi's: it reads both stores by itself, before and after, and k
 
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import httpx
+from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -19,11 +21,12 @@ from keshi.dev.demo_commands import Script, Step, script
 from keshi.dev.demo_sender import Sender
 from keshi.dev.errors import DevError
 from keshi.dev.options import DemoOptions, UpOptions
-from keshi.dev.stack import Stack
+from keshi.dev.stack import Stack, external_kafka
 from keshi.dev.supervisor import Stopped
 from keshi.dev.systems.look import Findings, compare, snapshot
 from keshi.dev.up import Shown
-from keshi.runtime.settings import ConfigurationError
+from keshi.runtime.kafka import new_admin
+from keshi.runtime.settings import ConfigurationError, KafkaSettings, load
 from keshi.schemas.closure import ClosureRecord
 from keshi.schemas.outcomes import Verdict
 
@@ -53,7 +56,9 @@ def run_demo(options: DemoOptions) -> int:
         number of the signal that ended it.
     """
     show, began = Shown(), time.monotonic()
-    up = UpOptions(people=options.people, partitions=_PARTITIONS, restart=False, env=options.env)
+    # On somebody's cluster the demo keeps to topics of its own, and takes them away again.
+    prefix = f"keshi.demo-{secrets.token_hex(6)}." if external_kafka() else None
+    up = UpOptions(people=options.people, partitions=_PARTITIONS, prefix=prefix, restart=False, env=options.env)
     try:
         with Stack(up, show) as stack:
             show(f"Everything runs after {time.monotonic() - began:.0f} s: {_listed(stack.phases)}.")
@@ -65,11 +70,26 @@ def run_demo(options: DemoOptions) -> int:
     except (DevError, ConfigurationError) as error:
         show(f"keshi dev demo: {error}")
         return 1
+    finally:
+        if prefix:
+            _take_away(prefix, show)
     for title, problem in story.wrong.items():
         show(f"Not as it should be: {title}: {problem}")
     sys.stdout.write(json.dumps(story.findings.as_json()) + "\n")
     sys.stdout.flush()
     return 0 if story.ok else 1
+
+
+def _take_away(prefix: str, show: Shown) -> None:
+    try:
+        admin = new_admin(load(KafkaSettings))
+        try:
+            ours = [topic["name"] for topic in admin.describe_topics() if topic["name"].startswith(prefix)]
+            admin.delete_topics(ours)
+        finally:
+            admin.close()
+    except (KafkaError, ConfigurationError) as error:
+        show(f"The topics {prefix}… could not be deleted: {type(error).__name__}.")
 
 
 def _listed(phases: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ class UpOptions:
         ledger: `postgresql://…` of an existing database; None starts a server for it.
         people: how many sample people both systems hold.
         partitions: of each topic that belongs to requests.
+        prefix: of all topics; None takes `KESHI_KAFKA_PREFIX`, or `keshi.`.
         json: print one line of JSON on standard output when all parts are ready.
         data: holds all data, keys and logs, and is kept; None makes one that is removed at the end.
         failpoints_dir: where failpoints are armed; None switches them off.
@@ -30,6 +31,7 @@ class UpOptions:
     ledger: str | None = field(default=None, repr=False)  # may hold a password
     people: int = 1000
     partitions: int = 4
+    prefix: str | None = None
     json: bool = False
     data: Path | None = None
     failpoints_dir: Path | None = None
@@ -48,7 +50,7 @@ class DemoOptions:
     """How the demo runs.
 
     Attributes:
-        people: how many sample people both systems hold; the commands need 60 of them.
+        people: how many sample people both systems hold; the commands need 40 of them.
         seconds: in so much time all requests have to be closed.
         env: further environment of keshi's processes.
     """

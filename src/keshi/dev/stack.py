@@ -11,6 +11,10 @@ from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
+from alembic.util import CommandError
+from psycopg.errors import DuplicateDatabase
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
 from keshi.dev import fetch, places, reference
 from keshi.dev.broker import Broker, BrokerOptions
 from keshi.dev.credentials import Credentials, prepare
@@ -143,19 +147,19 @@ class Stack:
 
     def _fetch(self) -> None:
         """In this thread, before all else: it shows how far it is, and Ctrl-C ends it."""
-        if not self._external_kafka():
+        if not external_kafka():
             fetch.java()
             fetch.kafka_jars()
         fetch.postgres_home()
 
-    @staticmethod
-    def _external_kafka() -> str | None:
-        return os.environ.get("KESHI_KAFKA_BOOTSTRAP") or None
-
     def _start_servers(self) -> None:
-        """Side by side: each takes seconds of its own, most of them waiting."""
-        kafka = self._pool.submit(self._start_kafka)
+        """Side by side: each takes seconds of its own, most of them waiting. What may be missing comes first."""
         ledger = self._pool.submit(self._start_ledger)
+        if self.options.ledger is not None:
+            _result(ledger)
+        kafka = self._pool.submit(self._start_kafka)
+        if external_kafka():
+            _result(kafka)
         billing = self._pool.submit(self._start_billing)
         crm = self._pool.submit(self._start_crm)
         migrated = _result(ledger)
@@ -172,7 +176,7 @@ class Stack:
     def _start_kafka(self) -> bool:
         """Whether the topics were made just now."""
         began = time.monotonic()
-        external = self._external_kafka()
+        external = external_kafka()
         if external:
             bootstrap = external
         else:
@@ -180,8 +184,9 @@ class Stack:
             self.kafka_data = broker.data
             self._keep(broker).start()
             bootstrap = broker.bootstrap
-        self.kafka = load(KafkaSettings, bootstrap=bootstrap)
         chosen = self.options
+        prefix = {} if chosen.prefix is None else {"prefix": chosen.prefix}
+        self.kafka = load(KafkaSettings, bootstrap=bootstrap, **prefix)
         changes = {
             "commands_retention_ms": chosen.commands_retention_ms,
             "commands_segment_ms": chosen.commands_segment_ms,
@@ -201,17 +206,14 @@ class Stack:
         url = self.options.ledger
         if url is None:
             server = self._server("ledger")
-            new = not server.data.exists()
             self._keep(server).start()
-            url = server.create_database(_DATABASE) if new else server.dsn(_DATABASE)
+            with suppress(DuplicateDatabase):
+                server.create_database(_DATABASE)
+            url = server.dsn(_DATABASE)
         self.ledger_url = url
-        engine = connect(url, pool_size=1)
-        try:
-            before, _ = migrate(engine)
-        finally:
-            engine.dispose()
+        new = _migrated(url)
         self._ready("ledger", _without_password(url), began)
-        return before is None
+        return new
 
     def _start_billing(self) -> reference.Billing:
         began = time.monotonic()
@@ -410,6 +412,30 @@ class Stack:
             "people": {"number": self.sample.number, "today": self.sample.today.isoformat()},
             "pids": self.pids,
         }
+
+
+def external_kafka() -> str | None:
+    """The cluster that is used instead of a broker of our own, if one is named."""
+    return os.environ.get("KESHI_KAFKA_BOOTSTRAP") or None
+
+
+def _migrated(url: str) -> bool:
+    """Bring the ledger's schema up; whether there was none before."""
+    engine = connect(url, pool_size=1)
+    try:
+        before, _ = migrate(engine)
+    except OperationalError:
+        raise DevError(
+            f"the ledger's database at {_without_password(url)} does not let us in: start it, or name another one"
+        ) from None
+    except (SQLAlchemyError, CommandError) as error:
+        raise DevError(
+            f"the ledger at {_without_password(url)} cannot be brought up to this version of keshi "
+            f"({type(error).__name__}): name an empty database, or use the version of keshi that made it"
+        ) from None
+    finally:
+        engine.dispose()
+    return before is None
 
 
 def _silent(_: str) -> None:
