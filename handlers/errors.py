@@ -12,7 +12,7 @@ MAX_RETRY_AFTER_SECONDS = 2_592_000
 """No system is waited for longer than thirty days by its own word."""
 
 _CODE = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+[0-9]*|[A-Z]+[0-9]*|[0-9]+")
 
 
 class HandlerError(Exception):
