@@ -5,7 +5,7 @@ Errors leave here as those of `keshi.handlers.errors`, without address or body, 
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -115,7 +115,9 @@ class Rest:
         seconds = min(limit.require(), CALL_SECONDS)
         text = bytearray()
         try:
-            with self._http.stream(method, path, json=body, params=query, timeout=seconds) as answer:
+            with self._http.stream(
+                method, path, json=body, params=query, timeout=seconds, extensions={"trace": _in_time(limit)}
+            ) as answer:
                 for part in answer.iter_bytes():
                     text += part
                     limit.require()  # httpx bounds the wait for each part, not for all of them
@@ -130,6 +132,19 @@ class Rest:
             return Reply(answer.status_code, json.loads(text) if text else None)
         except ValueError:
             raise Retry("answer_not_json") from None
+
+
+def _in_time(limit: Limit) -> Callable[[str, Mapping[str, Any]], None]:
+    """Look at the clock once more right before each write to the connection (httpx, "Request extensions": trace).
+
+    A process that was frozen after the call had been prepared would otherwise send it when it wakes up.
+    """
+
+    def trace(event: str, _: Mapping[str, Any]) -> None:
+        if event.endswith((".send_request_headers.started", ".send_request_body.started")):
+            limit.require()
+
+    return trace
 
 
 def _failure(answer: httpx.Response) -> HandlerError:

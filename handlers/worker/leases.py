@@ -14,6 +14,10 @@ from keshi.schemas.tasks import Go, Mode
 MAX_ACT_SECONDS: Final = 300.0
 """No act is given more time than this: it stops at its next checkpoint, and a next attempt goes on."""
 TICK: Final = 0.1
+SETTLING_SHARE: Final = 0.1
+MAX_SETTLING_SECONDS: Final = 1.0
+"""At the end of a lease nothing is sent any more: a system may still be at the last thing that it was sent, also
+when nobody waits for the answer, and whoever looks next has to see it done."""
 
 log = structlog.get_logger()
 
@@ -36,7 +40,7 @@ class Leases:
 
     def take(self, job: Job, go: Go, since: float) -> Limit:
         """A go was given. Its time runs from `since`, before the call; it is kept alive if it is to act."""
-        limit = Limit(go.seconds, since=since, failpoint="worker.mid_act")
+        limit = Limit(_to_act(go.seconds), since=since, failpoint="worker.mid_act")
         job.go, job.lease = go, limit
         job.renew_at = since + go.seconds / 3
         job.renew_until = since + MAX_ACT_SECONDS
@@ -85,11 +89,16 @@ class Leases:
         for job in jobs:
             again = goes.get(job.task.request_id)
             if again and job.go and job.lease and (again.lease_id, again.digest) == (job.go.lease_id, job.go.digest):
-                job.lease.extend(again.seconds, since=since)
+                job.lease.extend(_to_act(again.seconds), since=since)
                 job.renew_at = since + again.seconds / 3
             else:
                 # Not ours any more: what time is left may be used, and no more comes.
                 self.release(job)
+
+
+def _to_act(seconds: float) -> float:
+    """How much of a lease is for acting."""
+    return seconds - min(seconds * SETTLING_SHARE, MAX_SETTLING_SECONDS)
 
 
 def _lives(job: Job) -> bool:
