@@ -419,6 +419,24 @@ class LedgerSuite:
         assert list(read(ledger, lambda tx: tx.due(9))) == [late]
         assert list(read(ledger, lambda tx: tx.due(9), partition=1)) == []
 
+    def test_an_obligation_whose_moment_has_passed_is_due_until_it_is_moved_or_met(self, ledger: Ledger) -> None:
+        now, one = read(ledger, lambda tx: tx.now), request_in(0)
+        moved, met, later = (uuid4().hex for _ in range(3))
+        rows = [
+            obligation(one, moved, due=now - timedelta(seconds=2)),
+            obligation(one, met, due=now - timedelta(seconds=1)),
+            obligation(one, later, due=now + timedelta(hours=1)),
+        ]
+        write(ledger, Batch(obligations=rows))
+        assert [o.obligation_id for o in read(ledger, lambda tx: tx.due_obligations(9))] == [moved, met]
+        assert set(ledger.waiting([0])) == {0}
+        tomorrow = now + timedelta(days=1)
+        write(ledger, Batch(obligations_due=[(moved, 2, tomorrow)], obligations_met=[(met, 2)]))
+        assert list(read(ledger, lambda tx: tx.due_obligations(9))) == []
+        row = read(ledger, lambda tx: tx.obligations([moved]))[moved]
+        assert (row.sequence, row.due, row.state) == (2, tomorrow, "open")
+        assert set(ledger.waiting([0])) == set()
+
     def test_partitions_with_something_to_do_are_named(self, ledger: Ledger) -> None:
         now = read(ledger, lambda tx: tx.now)
         assert set(ledger.waiting([0, 1, 2, 3])) == set()

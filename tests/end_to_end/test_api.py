@@ -38,6 +38,7 @@ from keshi.schemas.tasks import BeginResponse, Found, Go, UnwrapResponse
 from kit.seeding import ARRIVED, HANAKO, Seeder, new_keys, plan
 
 PROBLEM = "application/problem+json"
+NOBODY = "01900000-0000-7000-8000-000000000000"
 ROLES = {
     "billing": (Role.WORKER, "billing"),
     "crm": (Role.WORKER, "crm"),
@@ -211,14 +212,14 @@ def test_a_question_that_contradicts_the_plan_names_its_field(place: Place, api:
         ("reader", "POST", "/v1/tasks:begin", 403, "forbidden"),
         ("decider", "POST", "/v1/tasks:unwrap", 403, "forbidden"),
         ("billing", "GET", "/v1/requests", 403, "forbidden"),
-        ("billing", "GET", f"/v1/closures/{uuid4()}", 403, "forbidden"),
-        ("operator", "GET", f"/v1/closures/{uuid4()}", 403, "forbidden"),
-        ("reader", "POST", f"/v1/requests/{uuid4()}/decisions", 403, "forbidden"),
-        ("operator", "POST", f"/v1/requests/{uuid4()}/decisions", 403, "forbidden"),
+        ("billing", "GET", f"/v1/closures/{NOBODY}", 403, "forbidden"),
+        ("operator", "GET", f"/v1/closures/{NOBODY}", 403, "forbidden"),
+        ("reader", "POST", f"/v1/requests/{NOBODY}/decisions", 403, "forbidden"),
+        ("operator", "POST", f"/v1/requests/{NOBODY}/decisions", 403, "forbidden"),
         ("reader", "GET", "/v1/nothing", 404, "not_found"),
         ("reader", "DELETE", "/v1/requests", 405, "method_not_allowed"),
-        ("reader", "GET", f"/v1/requests/{uuid4()}", 404, "request_unknown"),
-        ("reader", "GET", f"/v1/closures/{uuid4()}", 404, "request_unknown"),
+        ("reader", "GET", f"/v1/requests/{NOBODY}", 404, "request_unknown"),
+        ("reader", "GET", f"/v1/closures/{NOBODY}", 404, "request_unknown"),
         ("reader", "GET", "/v1/requests/hanako", 422, "invalid"),
     ],
 )
@@ -534,7 +535,7 @@ def test_killed_in_the_middle_of_begin_nothing_is_recorded_and_the_same_question
     api = place.start(KESHI_FAILPOINTS_DIR=str(tmp_path), KESHI_ENVIRONMENT="development")
     with pytest.raises(httpx.HTTPError):
         api.post("billing", "/v1/tasks:begin", {"tasks": [asked]})
-    assert api.process.wait(10) == -signal.SIGKILL
+    assert api.end() == -signal.SIGKILL
     with place.seed.ledger.reader() as view:
         assert not view.leases([one])
     again = place.start(KESHI_FAILPOINTS_DIR=str(tmp_path), KESHI_ENVIRONMENT="development")
