@@ -18,7 +18,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from keshi.handlers.contract import Accepted, Handler, Limit, Located, Results, Union, Verified, Work
+from keshi.handlers.contract import MIN_TIME_LEFT, Accepted, Handler, Limit, Located, Results, Union, Verified, Work
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry, RetryAfter
 from keshi.schemas.commands import Action
 from keshi.schemas.tasks import MAX_MANIFEST, Begin, Found, Mode
@@ -109,7 +109,7 @@ class Steps:
         try:
             return self._insist(call, tries=1 if once else self._patience.tries)
         except LeaseEnded:
-            if limit.left() > 0:
+            if limit.left() >= MIN_TIME_LEFT:
                 raise
             raise OutOfTime from None
 
