@@ -113,7 +113,7 @@ class Stage:
                 "KESHI_FAILPOINTS_DIR": str(points),
                 "KESHI_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
                 "KESHI_KAFKA_PREFIX": self.kafka.prefix,
-                "KESHI_KAFKA_SESSION_TIMEOUT_SECONDS": "6",
+                "KESHI_KAFKA_SESSION_TIMEOUT_SECONDS": "4",
                 "KESHI_API_URL": self.url,
                 "KESHI_API_TOKEN": self.api.token,
                 "KESHI_WORKER_RETRY_SECONDS": "3",
