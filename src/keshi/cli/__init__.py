@@ -14,15 +14,22 @@ INTERRUPTED: Final = 130
 
 def main() -> None:
     """Run the command that the process was called with, and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # also while modules are still being imported
+        code = INTERRUPTED
+    sys.exit(code)
 
 
-def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - each kind of end is one
+def run(arguments: Sequence[str]) -> int:
     """Run one command.
 
     Returns:
         Its exit code: 0 done; 1 something failed or was found wrong; 2 called or set up wrongly; 3 rejected;
         4 not over in time; 130 interrupted.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, where the command does not take it.
     """
     from typer.exceptions import TyperException  # noqa: PLC0415 - importing keshi.cli does nothing
     from typer.main import get_command  # noqa: PLC0415
@@ -38,14 +45,12 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - each kind of end is
     except Failure as e:
         return _fail(str(e), e.code)
     except TyperException as e:
-        text = usage(e, arguments)
-        return _fail(text, MISUSED) if "\n" not in text else _show_help(text)
+        # No text: called without a command, it has shown its help.
+        return _fail(usage(e, arguments), e.exit_code) if e.format_message().strip() else MISUSED
     except BrokenPipeError:
         # Whoever read our output has seen enough. What is left in the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except Exception as e:  # noqa: BLE001 - the last line of defence: an exception's text may hold anybody's data
         return _fail(_unexpected(e), FAILED)
     return code if isinstance(code, int) else 0
@@ -54,11 +59,6 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - each kind of end is
 def _fail(line: str, code: int) -> int:
     sys.stderr.write(f"keshi: {line}\n")
     return code
-
-
-def _show_help(text: str) -> int:
-    sys.stderr.write(text.rstrip() + "\n")
-    return MISUSED
 
 
 def _unexpected(error: BaseException) -> str:

@@ -137,7 +137,7 @@ def _refused(code: str, at: str | None, detail: str) -> Failure:
     names = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
     option = next((_OPTIONS[n] for n in names if n in _OPTIONS), None)
     place = f" at {at}" if at else ""
-    return Failure(f"{code}{place}{f' ({option})' if option else ''}: {detail}", REJECTED)
+    return Failure(f"{code}{place}{f' ({option})' if option else ''}: {detail.removeprefix('Value error, ')}", REJECTED)
 
 
 def _data(action: Action, asked: Asked) -> dict[str, Any]:

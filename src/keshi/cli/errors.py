@@ -44,10 +44,8 @@ def extras() -> Iterator[None]:
 
 
 def usage(error: TyperException, arguments: Sequence[str]) -> str:
-    """A usage error as one line that does not repeat values; a help text as it is."""
-    text = error.format_message().strip()
-    if "\n" in text:
-        return text
+    """A usage error as one line that does not repeat values."""
+    text = " ".join(error.format_message().split())
     for value in _values(arguments):
         text = text.replace(value, "…")
     words = [a for a in arguments if not a.startswith("-")]

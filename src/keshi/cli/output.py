@@ -33,8 +33,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
             say("\t".join(row))
         return
     drawn = Table(title=title, title_justify="left", show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    for n, column in enumerate(columns):
+        drawn.add_column(column, overflow="fold", no_wrap=n == 0)  # the first names the row: to be copied whole
     for row in shown:
         drawn.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(drawn)
