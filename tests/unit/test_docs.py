@@ -23,6 +23,7 @@ from typer.main import get_command
 
 from keshi.cli import serve
 from keshi.cli.app import app
+from keshi.dev import fetch
 from keshi.handlers import contract
 from keshi.handlers.systems import billing, crm
 from keshi.orchestrator.api.problems import TITLES
@@ -35,7 +36,7 @@ from keshi.schemas.envelope import wrap
 from keshi.schemas.grounds import grounds
 from keshi.schemas.inventory import Inventory, Plan, PlannedTask
 from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome, Residue, Verdict, verdict
-from keshi.schemas.requests import EVENTS, RejectionCode, RequestClosed
+from keshi.schemas.requests import EVENTS, RejectionCode
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = tuple(
@@ -396,6 +397,20 @@ def test_the_states_of_a_record_are_those_of_the_contract() -> None:
     assert set(listed) == {kind.__name__ for kind in get_args(contract.State)}
 
 
+def test_the_walk_through_names_what_is_there() -> None:
+    """The broker's jars where they are fetched to, and the request of the published example."""
+    versions = set(re.findall(r"/kafka-([0-9.]+)/", text("README.md")))
+    assert versions == {fetch.KAFKA_VERSION}
+    example = json.loads(text("schemas/published/examples/EraseSubject.json"))
+    assert f"`{example['data']['request_id']}`" in text("README.md")
+    assert text("schemas/published/examples/EraseSubject.json").count("\n") <= 1
+
+
+def test_the_changelog_has_this_version() -> None:
+    version = tomllib.loads(text("pyproject.toml"))["project"]["version"]
+    assert f"## [{version}]" in text("CHANGELOG.md")
+
+
 def test_the_extras_that_are_named_exist() -> None:
     extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
     assert not [e for p in PAGES for e in re.findall(r"keshi\[(\w+)\]", text(p)) if e not in extras]
@@ -444,10 +459,8 @@ def test_the_check_of_a_record_needs_nothing_of_keshi(monkeypatch: pytest.Monkey
     assert "keshi." not in code
     record = a_record()
     from_api = record.model_dump_json(exclude_none=True)
-    on_kafka = json.loads(
-        wrap(RequestClosed.model_construct(**{"closure": record}), kind="RequestClosed", id="1", source="s")
-    )
-    for body in (from_api, json.dumps(on_kafka["data"]["closure"])):
+    on_kafka = json.loads(wrap(record, kind="RequestClosed", id="1", source="urn:example:here"))
+    for body in (from_api, json.dumps(on_kafka["data"])):
         assert run_check(code, body, monkeypatch).startswith("in order: 2 1 follows")
     for changed in ({"verdict": "no_data_held"}, {"number": 2}):
         with pytest.raises(AssertionError, match="record was changed"):
