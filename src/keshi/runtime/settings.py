@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
 class ConfigurationError(Exception):
@@ -129,3 +129,8 @@ def load(kind: type[S], **override: Any) -> S:
         prefix = kind.model_config.get("env_prefix", "")
         name = f"{prefix}{'_'.join(str(p) for p in first['loc'][:1])}".upper()
         raise ConfigurationError(f"{name}: {first['msg']}") from None
+    except SettingsError as e:
+        # Raised for a list or a mapping whose text is no JSON; it names the field, quoted, and no value.
+        field = next((f for f in kind.model_fields if f'"{f}"' in str(e)), "")
+        name = f"{kind.model_config.get('env_prefix', '')}{field}".upper()
+        raise ConfigurationError(f"{name}: expected JSON, such as [60, 300] or an object") from None
