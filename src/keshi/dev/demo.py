@@ -8,7 +8,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -116,22 +117,46 @@ def _play(stack: Stack, options: DemoOptions, show: Shown) -> Story:
 
 def _send(stack: Stack, sender: Sender, steps: Iterable[Step], options: DemoOptions, show: Shown) -> None:
     """Send, and wait for all to be answered; what is not within the bound shows as such."""
-    waves = [step for step in steps if not step.later], [step for step in steps if step.later]
+    first, second = [step for step in steps if not step.later], [step for step in steps if step.later]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    until = time.monotonic() + options.seconds
     with Progress(*columns, console=show.console, transient=True) as progress:
-        bar = progress.add_task("Commands answered", total=sum(map(len, waves)))
-        done = 0
-        for wave in waves:
-            sender.send(wave)
-            while open_ := [step for step in wave if not sender.answered(step)]:
+        bar = progress.add_task("Commands answered", total=len(first) + len(second))
+        until = time.monotonic() + options.seconds
+
+        def answered(wanted: Iterable[Step]) -> None:
+            while open_ := [step for step in wanted if not sender.answered(step)]:
                 sender.poll()
                 stack.check()
-                progress.update(bar, completed=done + len(wave) - len(open_))
+                progress.update(bar, completed=sum(map(sender.answered, sent)))
                 if time.monotonic() > until:
-                    show(f"Not answered within {options.seconds:.0f} s: {len(open_)} of {len(wave)} commands.")
-                    return
-            done += len(wave)
+                    titles = ", ".join(step.title for step in open_)
+                    raise _OutOfTimeError(f"Not answered within {options.seconds:.0f} s: {titles}.")
+
+        sent = list(first)
+        try:
+            with _held_up(stack, "worker-crm"):
+                sender.send(first)
+                answered([step for step in first if step.early])
+            answered(first)
+            sent += second
+            sender.send(second)
+            answered(second)
+        except _OutOfTimeError as error:
+            show(str(error))
+
+
+class _OutOfTimeError(Exception):
+    """Some command was not answered; the look goes on all the same."""
+
+
+@contextmanager
+def _held_up(stack: Stack, part: str) -> Iterator[None]:
+    """For a moment, so that what is to come in between surely does."""
+    stack.freeze(part)
+    try:
+        yield
+    finally:
+        stack.thaw(part)
 
 
 def _told(stack: Stack, notices: Iterable[Step]) -> bool:

@@ -35,6 +35,7 @@ class Step:
         verdict: of the request it opens; None where it opens none.
         rejected: the code it is refused with; None where it is not.
         repeats: an identical command came before.
+        early: answered while a worker is held up, and what this one waits for with it.
         later: sent when all that was sent first is closed.
         lane: messages of one lane keep their order; by default each request has its own.
     """
@@ -45,6 +46,7 @@ class Step:
     verdict: Verdict | None = None
     rejected: RejectionCode | None = None
     repeats: bool = False
+    early: bool = False
     later: bool = False
     lane: str = ""
 
@@ -213,7 +215,7 @@ def _withdrawals(made: Script, cast: _Cast, at: datetime) -> None:
         person,
         Expectation.SUSPEND_USE,
     )
-    made.add(Step("erase: waits for the suspension", "EraseSubject", erase, Verdict.WITHDRAWN, lane=lane))
+    made.add(Step("erase: waits for the suspension", "EraseSubject", erase, Verdict.WITHDRAWN, early=True, lane=lane))
     made.add(Step("withdraw: while it waits", "WithdrawRequest", {"request_id": erase["request_id"]}, lane=lane))
 
 

@@ -101,4 +101,4 @@ class Sender:
         if not answers.one_closure:
             return "more than one closure"
         verdict = answers.closures[0].verdict
-        return None if step.verdict in {None, verdict} else f"{step.verdict} expected"
+        return None if step.verdict in {None, verdict} else f"{step.verdict} expected, not {verdict}"
