@@ -59,7 +59,7 @@ class Job:
     """The act was entered."""
     unanswered: int = 0
     lapses: int = 0
-    """Leases that ended before their act was entered."""
+    """Leases that ended before their act did."""
     settled: threading.Event = field(default_factory=threading.Event)
     """Set while nothing runs for it: it has ended or is parked."""
     reported: bool = False

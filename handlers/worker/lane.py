@@ -352,6 +352,8 @@ class Lane:
             looks = go.union and job.task.mode is not Mode.IDENTIFY
             verified = self._steps.verify(work, go.union) if looks else Verified(())
             self._conclude(job, go, verified)
+        except LeaseEnded as e:
+            self._lapsed(job, e)
         except Exception as e:  # noqa: BLE001 - reported under its code
             self._fail(job, e)
 
@@ -370,7 +372,9 @@ class Lane:
         failpoints.hit("worker.after_act")
         looking: list[tuple[Job, Work, Go]] = []
         for (job, work, go), answer in zip(acting, answers, strict=True):
-            if isinstance(answer, Exception):
+            if isinstance(answer, LeaseEnded):
+                self._lapsed(job, answer)
+            elif isinstance(answer, Exception):
                 self._fail(job, answer)
             elif isinstance(answer, Accepted):
                 self._report(job, reports.accepted(job, self._version, go, answer))
@@ -389,20 +393,29 @@ class Lane:
                 self._fail(job, e)
 
     def _may_act(self, job: Job) -> bool:
-        """Whether its turn has come in time. A lease that ended before its act was entered is asked for again."""
+        """Whether its turn has come in time."""
         if self._dropped(job):
             return False
         try:
             if job.lease and reports.acts(job):
                 job.lease.require()
         except LeaseEnded as e:
-            job.lapses += 1
-            if job.lapses > MAX_LAPSES:
-                self._fail(job, e)
-            else:
-                self._park(job, 0)
+            self._lapsed(job, e)
             return False
         return True
+
+    def _lapsed(self, job: Job, error: LeaseEnded) -> None:
+        """Its time was over: ask again, by the same begin-id. If nobody got a go since, this one may go on.
+
+        To go on is to repeat the act over the same union. A worker that was frozen learns here that its task is
+        another's now, or done. One that is told to end leaves the task to the next: its offset is not committed.
+        """
+        job.lapses += 1
+        log.warning("lease_lapsed", **job.told(error.code))
+        if job.lapses > MAX_LAPSES:
+            self._fail(job, error)
+        else:
+            self._park(job, 0)
 
     def _conclude(self, job: Job, go: Go, verified: Verified) -> None:
         task, begin = job.task, job.begin

@@ -269,8 +269,26 @@ def test_a_worker_frozen_in_mid_act_wakes_up_and_changes_nothing_more(stage: Sta
     for category, name in [(c, f"r{n}-{value}") for c in CATEGORIES for n in range(2)]:
         (stage.directory / "records" / category / name).write_text("active")  # new, and not to be touched
     first.send_signal(signal.SIGCONT)
-    until(lambda: any(isinstance(r, Failed) and r.error == "lease_ended" for r in stage.seen(request)))
+    until(lambda: "task_stopped" in stage.stderr(), what="it asks again, and is told to stop")
     assert len(stage.left(value)) == 4
+    assert len(stage.seen(request)) == 1
+
+
+def test_a_lone_worker_that_was_frozen_goes_on_when_nobody_else_has_begun(stage: Stage) -> None:
+    """It asks again under the same begin-id, and spends neither an attempt nor an act."""
+    value = "lone@point.example"
+    request = stage.person(value)
+    stage.arm("worker.mid_act", "stop")
+    process = stage.worker()
+    stage.send(stage.task(request))
+    until(lambda: list((stage.directory / "failpoints").glob("worker.mid_act.hit.*")), what="it freezes")
+    kept = stage.api.tasks[request]
+    until(lambda: time.monotonic() > kept.until, what="its lease ends")
+    process.send_signal(signal.SIGCONT)
+    assert counts(stage.completed(request)) == ERASED
+    assert stage.left(value) == []
+    assert "lease_lapsed" in stage.stderr()
+    assert (kept.goes, len({b.begin_id for b in kept.begins})) == (1, 1)
 
 
 def test_one_poisonous_and_one_slow_task_harm_no_other(stage: Stage) -> None:
@@ -391,6 +409,18 @@ def test_a_check_looks_and_never_acts(stage: Stage) -> None:
     assert report.mode is Mode.CHECK
     assert {(o.outcome, o.reason, o.count) for o in report.outcomes} == {(Outcome.NOT_STARTED, "withdrawn", 2)}
     assert len(stage.left("check@mode.example")) == 4
+
+
+def test_a_source_of_identifiers_hands_in_what_it_learned_and_changes_nothing(stage: Stage) -> None:
+    request = stage.person("source@mode.example", mode=Mode.IDENTIFY)
+    stage.worker()
+    stage.send(stage.task(request, mode=Mode.IDENTIFY))
+    report = stage.completed(request)
+    assert {(o.outcome, o.reason) for o in report.outcomes} == {(Outcome.OUT_OF_SCOPE, "identified_only")}
+    (begin,) = stage.api.tasks[request].begins
+    assert [(i.type, i.value) for i in begin.learned] == [("customer_id", "c-17")]
+    assert begin.manifest == ()
+    assert len(stage.left("source@mode.example")) == 4
 
 
 def test_suspending_and_resuming_touch_what_is_remembered_and_no_more(stage: Stage) -> None:
