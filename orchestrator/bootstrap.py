@@ -121,7 +121,7 @@ def run_orchestrator() -> int:
     health = Health(live=heartbeat.healthy, ready=heartbeat.ready)
     silence.start()
     try:
-        with HealthServer(health, settings.orchestrator_health_port) as server:
+        with HealthServer(health, settings.orchestrator_health_port, process.health_host) as server:
             log.info("orchestrator_started", port=server.port, count=partitions)
             return run_stream(stream, OrchestratorEngine(parts), heartbeat)
     finally:

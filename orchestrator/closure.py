@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from keshi.orchestrator import events as ev
@@ -11,8 +11,10 @@ from keshi.orchestrator.request import State, TaskProgress
 from keshi.schemas.closure import Clocks, ClosureRecord, Located, ObligationRecord, SystemRecord, record_hash
 from keshi.schemas.commands import Action
 from keshi.schemas.inventory import Plan, PlannedTask
-from keshi.schemas.outcomes import CategoryOutcome, Outcome, verdict
+from keshi.schemas.outcomes import CategoryOutcome, Outcome, Residue, verdict
 from keshi.schemas.tasks import Found
+
+_DELETED = frozenset({Outcome.ERASED, Outcome.ANONYMISED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,15 @@ def needs_references(state: State) -> bool:
     )
 
 
-def close(state: State, plan: Plan, unions: Mapping[str, Sequence[Found]], chain: Chain, now: datetime) -> Closed:
+def close(
+    state: State,
+    plan: Plan,
+    unions: Mapping[str, Sequence[Found]],
+    chain: Chain,
+    now: datetime,
+    *,
+    commands_days: float = 7,
+) -> Closed:
     """Seal the account of a request whose tasks have all ended.
 
     Args:
@@ -75,11 +85,12 @@ def close(state: State, plan: Plan, unions: Mapping[str, Sequence[Found]], chain
         unions: By system, the union of manifests that the ledger has, where `needs_references`.
         chain: The end of the partition's chain.
         now: By the database's clock.
+        commands_days: How long the plain command stays in the topic `commands`.
     """
     case = state.accepted
     assert state.all_ended
     assert state.accepted_at is not None
-    systems = tuple(_system(p, state.tasks.get(p.system)) for p in plan.tasks)
+    systems = tuple(_system(p, state.tasks.get(p.system), now) for p in plan.tasks)
     outcomes = [o for s in systems for o in s.outcomes]
     obligations = tuple(
         o for s in systems for o in _obligations(state.request_id, case.action, s, unions.get(s.system, ()))
@@ -101,6 +112,14 @@ def close(state: State, plan: Plan, unions: Mapping[str, Sequence[Found]], chain
         plan_hash=case.plan_hash,
         systems=systems,
         obligations=tuple(o.record for o in obligations),
+        own_residue=(
+            Residue(
+                place="topic_commands",
+                reason="kept_until_cleaned_up",
+                # A segment is closed within a day and deleted within another.
+                until=(state.accepted_at + timedelta(days=commands_days + 2)).date(),
+            ),
+        ),
         verdict=judged,
         partition=state.partition,
         number=chain.number + 1,
@@ -118,7 +137,7 @@ def close(state: State, plan: Plan, unions: Mapping[str, Sequence[Found]], chain
     return Closed(record, obligations, event)
 
 
-def _system(planned: PlannedTask, task: TaskProgress | None) -> SystemRecord:
+def _system(planned: PlannedTask, task: TaskProgress | None, now: datetime) -> SystemRecord:
     if task is None:
         return SystemRecord(system=planned.system, outcomes=planned.known, located=Located(counts={}))
     return SystemRecord(
@@ -128,9 +147,18 @@ def _system(planned: PlannedTask, task: TaskProgress | None) -> SystemRecord:
         searched=task.searched,
         checked_at=task.checked_at,
         handler=task.handler,
-        residue=task.residue,
+        residue=(*task.residue, *_expected(planned, task, now)),
         attempts=task.attempts,
         decisions=task.decisions,
+    )
+
+
+def _expected(planned: PlannedTask, task: TaskProgress, now: datetime) -> tuple[Residue, ...]:
+    """What the inventory says that the system keeps after "deleted", where something was deleted."""
+    if not any(o.outcome in _DELETED and o.count for o in task.outcomes):
+        return ()
+    return tuple(
+        Residue(place=r.place, reason=r.reason, until=(now + timedelta(days=r.days)).date()) for r in planned.residue
     )
 
 

@@ -20,6 +20,7 @@ class Policy:
     silence_seconds: float = 60
     recheck_seconds: float = 15
     held_reminder_seconds: float = 86_400
+    commands_days: float = 7
 
     @classmethod
     def of(cls, settings: OrchestratorSettings) -> "Policy":
@@ -31,6 +32,7 @@ class Policy:
             retry_schedule=settings.retry_schedule,
             silence_seconds=settings.silence_seconds,
             recheck_seconds=settings.recheck_seconds,
+            commands_days=settings.commands_retention_days,
         )
 
 

@@ -142,7 +142,7 @@ class CycleDecision:
         }
         tx.lock_holders(holders)
         self._claims = list(tx.claims(holders))
-        self._suspensions = list(tx.suspensions(holders))
+        self._obligations = list(tx.in_force(holders))
         new = sum(1 for m in submits if m.request_id not in self._states or self._states[m.request_id].case is None)
         self._numbers = tx.numbers(new)
 
@@ -214,11 +214,12 @@ class CycleDecision:
             self._keep(message, turn.state)
 
     def _in_force(self, case: ev.Case | None) -> dict[str, tuple[str, ...]]:
-        """Suspensions of the person that this request would lift, by system."""
+        """What is owed to the person and would be met by this request, by system: all of it by an erasure."""
         linked: dict[str, tuple[str, ...]] = {}
         if case is not None and case.action in {Action.RESUME_USE, Action.ERASE}:
-            for holder, system, obligation in self._suspensions:
-                if holder in case.subject and obligation not in linked.get(system, ()):
+            for holder, system, obligation, kind in self._obligations:
+                meets = kind == "suspension" or case.action is Action.ERASE
+                if meets and holder in case.subject and obligation not in linked.get(system, ()):
                     linked[system] = (*linked.get(system, ()), obligation)
         return linked
 
@@ -263,7 +264,8 @@ class CycleDecision:
         deadlines.due(turn)
         self._took(turn)
         if not turn.events:
-            log.warning("late", request_id=request_id, partition=self._partition)
+            if silent_or_held(state, self._tx.now):
+                log.warning("late", request_id=request_id, partition=self._partition)
             self.out.batch.due_moved.append((request_id, self._next_due(state) or self._tx.now + _REVIEW))
 
     def _met(self, message: admission.Met) -> None:
@@ -297,7 +299,14 @@ class CycleDecision:
         for state in ready:
             key = keys.get(state.request_id)
             unions = self._unions(state, manifests, key) if key else {}
-            closed = closure.close(state, self._around.plan(tx, state.accepted.plan_hash), unions, chain, tx.now)
+            closed = closure.close(
+                state,
+                self._around.plan(tx, state.accepted.plan_hash),
+                unions,
+                chain,
+                tx.now,
+                commands_days=self._around.policy.commands_days,
+            )
             chain = closed.chain
             turn = Turn(state, tx.now, self._context(state))
             turn.add(closed.event)
@@ -349,8 +358,7 @@ class CycleDecision:
                     data=opened.model_dump_json(),
                 )
             )
-            if r.kind == "suspension":
-                batch.remembered.extend((h, r.obligation_id, r.system) for h in state.accepted.subject)
+            batch.remembered.extend((h, r.obligation_id, r.system) for h in state.accepted.subject)
 
     def _free(self, ready: Sequence[State], subjects: Collection[str]) -> None:
         """Let younger requests of these people begin, and tell suspensions that were lifted."""
@@ -425,7 +433,8 @@ class CycleDecision:
                 moments.append(task.next_at)
                 continue
             lease = self._leases.get(state.request_id, Leases()).newest(task.system)
-            recheck = now + timedelta(seconds=policy.recheck_seconds)
+            held = task.status is TaskStatus.HELD
+            recheck = now + timedelta(seconds=policy.held_reminder_seconds if held else policy.recheck_seconds)
             moments.append(min(recheck, lease.until) if lease and lease.until and lease.alive(now) else recheck)
         return min((m for m in moments if m > now), default=None)
 
@@ -433,6 +442,14 @@ class CycleDecision:
 def _day_after(until: date) -> datetime:
     """`until` is the last day of the period."""
     return datetime(until.year, until.month, until.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def silent_or_held(state: State, now: datetime) -> bool:
+    """Whether a task is late: a worker is silent, or a person has not decided."""
+    return state.waits_for is None and any(
+        t.status in {TaskStatus.OPEN, TaskStatus.HELD} and t.next_at is not None and t.next_at <= now
+        for t in state.tasks.values()
+    )
 
 
 def _event(stream: str, sequence: int, event: Any) -> EventRow:

@@ -187,7 +187,7 @@ def _at(data: Any, place: Place) -> Any:
     return data
 
 
-def _explain(place: Place, error: Mapping[str, Any]) -> tuple[str, str]:
+def _explain(place: Place, error: Mapping[str, Any]) -> tuple[str, str]:  # noqa: PLR0911 - a table of cases
     field = next((str(p) for p in reversed(place) if isinstance(p, str)), "")
     kind = error["type"]
     if kind == "missing":

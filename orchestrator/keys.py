@@ -32,7 +32,11 @@ class Keys:
     def of(cls, ring: KeyRing, ledger: Ledger) -> "Keys":
         """The keys of a ledger; its secret is made if this is the first start."""
         found = ledger.secret(KeyRow(_SECRET, ring.wrap(Key.random(), _SECRET)))
-        return cls(ring, ring.unwrap(found.key, _SECRET))
+        root = ring.unwrap(found.key, _SECRET)
+        if found.key.kek_id != ring.current:
+            # The key-encryption key was changed: the old one is needed for older requests only from now on.
+            ledger.rewrap(KeyRow(_SECRET, ring.wrap(root, _SECRET)))
+        return cls(ring, root)
 
     # --- keys that are destroyed with what they belong to
 

@@ -108,6 +108,9 @@ class ClosureRecord(Model):
     plan_hash: Digest
     systems: Annotated[tuple[SystemRecord, ...], Field(min_length=1)]
     obligations: tuple[ObligationRecord, ...] = ()
+    own_residue: Annotated[
+        tuple[Residue, ...], Field(description="What keshi itself still holds, sealed or in the clear, and until when.")
+    ] = ()
     verdict: Verdict
     partition: Count
     number: Annotated[int, Field(ge=1, description="Place in the partition's chain, from 1.")]

@@ -18,7 +18,14 @@ from keshi.handlers.worker.poller import Poller
 from keshi.handlers.worker.reporter import Reporter
 from keshi.runtime.health import Health, HealthServer
 from keshi.runtime.kafka import new_admin, unreachable
-from keshi.runtime.settings import ApiClientSettings, ConfigurationError, KafkaSettings, WorkerSettings
+from keshi.runtime.settings import (
+    ApiClientSettings,
+    ConfigurationError,
+    KafkaSettings,
+    ProcessSettings,
+    WorkerSettings,
+    load,
+)
 
 STOP_SECONDS: Final = 20.0
 """For acts that run when the process is told to end. Less than the 30 s after which Kubernetes kills."""
@@ -205,7 +212,7 @@ def _partitions(kafka: KafkaSettings, systems: Sequence[str]) -> frozenset[int]:
 
 def _serve(health: Health, port: int) -> HealthServer:
     try:
-        return HealthServer(health, port).__enter__()
+        return HealthServer(health, port, load(ProcessSettings).health_host).__enter__()
     except OSError:
         raise ConfigurationError(
             f"port {port} is taken: set KESHI_WORKER_HEALTH_PORT to a free one, or to 0 for any"

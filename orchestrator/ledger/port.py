@@ -220,8 +220,8 @@ class Cycle(Protocol):
     def claims(self, holders: Collection[str]) -> Sequence[Claim]:
         """The open claims of these people, read again under their locks; eldest first."""
 
-    def suspensions(self, holders: Collection[str]) -> Sequence[tuple[str, str, str]]:
-        """Suspensions in force: (holder, system, obligation)."""
+    def in_force(self, holders: Collection[str]) -> Sequence[tuple[str, str, str, str]]:
+        """Open obligations towards these people: (holder, system, obligation, kind)."""
 
     def closures(self, request_ids: Collection[str]) -> Mapping[str, str]: ...
     def obligations(self, ids: Collection[str]) -> Mapping[str, ObligationRow]: ...
@@ -314,6 +314,9 @@ class Ledger(Protocol):
 
     def secret(self, propose: KeyRow) -> KeyRow:
         """The ledger's own wrapped secret; `propose` becomes it at the first start."""
+
+    def rewrap(self, secret: KeyRow) -> None:
+        """Keep the ledger's secret wrapped under another key-encryption key."""
 
     def take(self, stage: Stage, partition: int, topic_id: str | None, start: int) -> Position:
         """Become the owner of a lane: raises its epoch. A new lane begins at `start`."""

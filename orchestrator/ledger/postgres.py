@@ -103,6 +103,11 @@ class PostgresLedger:
         found = json.loads(self._meta("secret", value))
         return port.KeyRow(propose.owner, WrappedKey(found["kek_id"], bytes.fromhex(found["wrapped"])))
 
+    def rewrap(self, secret: port.KeyRow) -> None:
+        value = json.dumps({"kek_id": secret.key.kek_id, "wrapped": secret.key.wrapped.hex()})
+        with _errors(), self._engine.begin() as c:
+            c.execute(text("UPDATE meta SET value = :v WHERE name = 'secret'"), {"v": value})
+
     def _meta(self, name: str, value: str) -> str:
         with _errors(), self._engine.begin() as c:
             c.execute(
@@ -308,11 +313,11 @@ class PostgresCycle(_Reading):
         rows = self._c.execute(statements.CLAIMS, _ids(holders))
         return [port.Claim(r.holder, r.request_id, r.partition, r.number) for r in rows]
 
-    def suspensions(self, holders: Collection[str]) -> Sequence[tuple[str, str, str]]:
+    def in_force(self, holders: Collection[str]) -> Sequence[tuple[str, str, str, str]]:
         if not holders:
             return []
-        rows = self._c.execute(statements.SUSPENSIONS, _ids(holders))
-        return [(r.holder, r.system, r.obligation_id) for r in rows]
+        rows = self._c.execute(statements.IN_FORCE, _ids(holders))
+        return [(r.holder, r.system, r.obligation_id, r.kind) for r in rows]
 
     def inbox(self, limit: int) -> Sequence[port.InboxRow]:
         rows = self._c.execute(statements.INBOX, {"p": self._p, "n": limit})

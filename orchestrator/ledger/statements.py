@@ -38,8 +38,8 @@ CLAIMS = text(
     f"SELECT holder, request_id, partition, number FROM claims WHERE holder IN {_LISTED} "  # noqa: S608
     "ORDER BY number, holder"
 )
-SUSPENSIONS = text(
-    "SELECT m.holder, m.system, m.obligation_id FROM remembered m JOIN obligations o USING (obligation_id) "  # noqa: S608
+IN_FORCE = text(
+    "SELECT m.holder, m.system, m.obligation_id, o.kind FROM remembered m JOIN obligations o USING (obligation_id) "  # noqa: S608
     f"WHERE o.state = 'open' AND m.holder IN {_LISTED} ORDER BY m.obligation_id"
 )
 INBOX = text("SELECT id, request_id, data::text AS data FROM inbox WHERE partition = :p ORDER BY id LIMIT :n")

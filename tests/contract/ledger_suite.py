@@ -275,7 +275,7 @@ class LedgerSuite:
             assert tx.plans(["p" * 64, "none"]) == batch.plans
             assert tx.closures([one]) == {one: words}, "a record is read byte for byte"
             assert tx.obligations([name, "none"]) == {name: row}
-            assert list(tx.suspensions([holder])) == [(holder, "crm", name)]
+            assert [row[:3] for row in tx.in_force([holder])] == [(holder, "crm", name)]
             assert tx.chain() == Chain(1, "c" * 64)
         with other.reader() as view:
             assert [e for _, e in view.history(one)] == sorted(batch.events, key=lambda e: e.sequence)
@@ -311,7 +311,7 @@ class LedgerSuite:
         assert set(read(ledger, lambda tx: tx.keys([one, two, done, kept]))) == {two, kept}
         met = read(ledger, lambda tx: tx.obligations([done]))[done]
         assert (met.state, met.sealed, met.due, met.sequence) == ("met", "", None, 2)
-        assert [o for _, _, o in read(ledger, lambda tx: tx.suspensions(["h" * 64]))] == [kept]
+        assert [o for _, _, o, _ in read(ledger, lambda tx: tx.in_force(["h" * 64]))] == [kept]
 
     def test_what_begins_and_ends_in_one_batch_leaves_nothing(self, ledger: Ledger) -> None:
         """A request that was withdrawn before it came is accepted and closed in one cycle: its key must be gone."""
@@ -487,7 +487,7 @@ class LedgerSuite:
                 tx.plans([]),
                 tx.obligations([]),
                 dict(enumerate(tx.claims([]))),
-                dict(enumerate(tx.suspensions([]))),
+                dict(enumerate(tx.in_force([]))),
             ]
 
         assert read(ledger, look) == [{}] * 9

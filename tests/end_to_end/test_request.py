@@ -290,3 +290,51 @@ def test_a_source_of_identifiers_is_asked_first_and_what_it_learned_is_sealed_fo
         assert world.record(rid).verdict is Verdict.FULFILLED
     finally:
         world.close()
+
+
+def test_what_is_still_held_is_asked_for_again_and_replaces_what_was_owed(shop_only: World) -> None:
+    """A later erasure finds what law kept: the new record speaks of it, the old obligation is met by it."""
+    world, obligations = shop_only, []
+    for _ in range(2):
+        data = command()
+        world.send(cloudevent(data))
+        task = world.task(data["request_id"], "shop")
+        go = world.begin(task, [("orders", "o1")])
+        kept = {"outcome": "retained_by_law", "ground": "jp.tax-records", "until": date(2033, 4, 1), "items": (0,)}
+        said = (outcome("orders", count=1, **kept), outcome("profile", outcome="not_found"))
+        world.report(world.completed(task, go, outcomes=said))
+        world.answer(data["request_id"], "RequestClosed")
+        obligations.append(world.record(data["request_id"]).obligations[0].obligation_id)
+
+    def states() -> list[str]:
+        with world.ledger.reader() as reader:
+            found = reader.obligations(obligations)
+            return [found[o].state for o in obligations]
+
+    world.until(lambda: states() == ["met", "open"])
+
+
+def test_what_a_system_is_known_to_keep_stands_in_the_record_with_its_date(
+    kafka_bootstrap: str, topic_prefix: str, database: str
+) -> None:
+    backup = {"place": "nightly_backup", "reason": "rotates_by_itself", "days": 35}
+    systems = inventory(mail={"actions": None}, shop={"residue": [backup]})
+    world = World(kafka_bootstrap, topic_prefix, database, systems)
+    try:
+        data = command()
+        world.send(cloudevent(data))
+        world.work(data["request_id"], "shop", [("profile", "p1")])
+        world.answer(data["request_id"], "RequestClosed")
+        record = world.record(data["request_id"])
+        assert [r.place for r in record.systems[0].residue] == ["nightly_backup"]
+        assert record.verdict is Verdict.FULFILLED_WITH_EXCEPTIONS
+        assert [r.place for r in record.own_residue] == ["topic_commands"]
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def shop_only(kafka_bootstrap: str, topic_prefix: str, database: str) -> Iterator[World]:
+    world = World(kafka_bootstrap, topic_prefix, database, inventory(mail={"actions": None}))
+    yield world
+    world.close()

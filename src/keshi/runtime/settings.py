@@ -109,6 +109,7 @@ class ProcessSettings(BaseSettings):
 
     environment: Environment = Environment.PRODUCTION
     failpoints_dir: Path | None = None
+    health_host: Annotated[str, Field(description="where /healthz and /readyz of a process listen")] = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
