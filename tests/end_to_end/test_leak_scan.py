@@ -8,6 +8,7 @@ disk either.
 
 import base64
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -82,8 +83,11 @@ class Scene:
         return str(data["request_id"])
 
     def closed(self, *ids: str) -> None:
+        end = time.monotonic() + 90
         for request_id in ids:
-            until(lambda r=request_id: self.get(f"/v1/closures/{r}")[0] == 200, 120, f"{request_id} is closed")  # type: ignore[misc]
+            while self.get(f"/v1/closures/{request_id}")[0] != 200:
+                assert time.monotonic() < end, f"not closed: {self.get(f'/v1/requests/{request_id}')[1]}"
+                time.sleep(0.2)
 
     # --- the API
 
@@ -115,10 +119,12 @@ def scene() -> Iterator[Scene]:
         data=directory,
         commands_segment_ms=1_500,
         env={
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
             "KESHI_DEV_HANDLERS": handlers,
             "KESHI_WORKER_TRIES": "1",  # each failure is reported
-            "KESHI_RETRY_SCHEDULE": "[0.2]",
+            "KESHI_RETRY_SCHEDULE": "[0.5]",
+            "KESHI_MAX_ATTEMPTS": "100",  # an outage may cost many
+            "KESHI_MAX_ACTS": "20",
             "KESHI_LEASE_SECONDS": "3",
             "KESHI_LOG_LEVEL": "debug",
         },
@@ -147,10 +153,9 @@ def put_into_the_systems(scene: Scene, mark: Mark, number: int) -> None:
             (9_000_000 + number, mark.customer_id, recent),
         )
     with closing(sqlite3.connect(scene.stack.crm.data / "crm.sqlite3")) as store, store:
-        # The key of its record is an identifier, too, as in systems that know no better.
         store.execute(
             "INSERT INTO contacts (id, name, email, phone, customer_id, company) VALUES (?, ?, ?, ?, ?, 'x')",
-            (f"P-{mark.customer_id}", mark.email, mark.email, mark.phone, mark.customer_id),
+            (f"P-{900_001 + number}", mark.email, mark.email, mark.phone, mark.customer_id),
         )
 
 
