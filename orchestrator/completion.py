@@ -157,6 +157,9 @@ def _retention_known(outcome: CategoryOutcome, planned: PlannedTask) -> bool:
 def _failed(turn: Turn, task: TaskProgress, message: Failed) -> None:
     if message.attempt != task.attempt or task.status is not TaskStatus.OPEN:
         return
+    newest = turn.ctx.leases.newest(task.system)
+    if message.lease_id is not None and newest is not None and newest.lease_id != message.lease_id:
+        return  # a worker that was overtaken: who got the go after it will say how it went
     if message.error in {StopReason.OVER_LIMIT, StopReason.ACTS_SPENT}:
         turn.hold(task, message.error, over_limit=message.error == StopReason.OVER_LIMIT)
     elif message.intent is Intent.PERSON:

@@ -13,7 +13,7 @@ from keshi.handlers.contract import boot_time
 from keshi.handlers.worker.jobs import Ticket
 from keshi.handlers.worker.lane import Lane
 from keshi.handlers.worker.offsets import Watermark
-from keshi.runtime.kafka import new_consumer
+from keshi.runtime.kafka import handler_group, new_consumer
 from keshi.runtime.settings import KafkaSettings
 from keshi.schemas.reading import Unreadable, read
 from keshi.schemas.tasks import MAX_LIST_BYTES, PerformTasks
@@ -27,11 +27,6 @@ STUCK_SECONDS: Final = 60.0
 MODELS: Final = {"keshi.PerformTasks.v1": PerformTasks}
 
 log = structlog.get_logger()
-
-
-def group_of(settings: KafkaSettings, system: str) -> str:
-    """The consumer group of a system's workers."""
-    return f"{settings.prefix}handlers.{system}"
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # untyped library
@@ -86,7 +81,7 @@ class Poller:
         self._listener = _Listener()
         self._consumer: KafkaConsumer = new_consumer(
             settings,
-            group_of(settings, lane.system),
+            handler_group(settings, lane.system),
             client_id=f"keshi-worker-{lane.system}",
             max_poll_interval_ms=60_000,
             max_poll_records=MESSAGES_A_POLL,
