@@ -8,13 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from keshi.dev.systems.people import Trait, people
+from keshi.handlers import registry
+from keshi.runtime.settings import ConfigurationError
 
 SECONDS = 240
 
 
 def demo(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **environment}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("KESHI_KAFKA_")} | environment
     argv = [sys.executable, "-m", "keshi.cli", "dev", "demo", *options]
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
 
@@ -27,11 +31,21 @@ def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return systems
 
 
+def test_a_handler_in_the_place_of_another_is_for_development_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KESHI_DEV_HANDLERS", "billing=planted:Liar")
+    monkeypatch.delenv("KESHI_ENVIRONMENT", raising=False)
+    with pytest.raises(ConfigurationError, match="KESHI_DEV_HANDLERS is set outside development"):
+        registry.available()
+    monkeypatch.setenv("KESHI_ENVIRONMENT", "development")
+    assert registry.available()["billing"].value == "planted:Liar"
+    monkeypatch.setenv("KESHI_DEV_HANDLERS", "planted:Liar")
+    with pytest.raises(ConfigurationError, match="system=module:Class"):
+        registry.available()
+
+
 def test_the_right_people_are_gone_or_suspended_and_everybody_else_is_as_before() -> None:
     """From nothing to nothing, on servers of its own."""
-    env = {name: value for name, value in os.environ.items() if name != "KESHI_KAFKA_BOOTSTRAP"}
-    argv = [sys.executable, "-m", "keshi.cli", "dev", "demo"]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = demo()
     assert done.returncode == 0, done.stderr
     for system in found(done).values():
         assert system["wrong_count"] == 0

@@ -1,6 +1,5 @@
 """The demo's DSAR system: sends commands to Kafka and listens to what keshi answers, as any sender would."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from keshi.dev.errors import DevError
 from keshi.runtime.kafka import Outgoing, new_consumer, new_producer, send_all
 from keshi.runtime.settings import KafkaSettings
 from keshi.schemas.closure import ClosureRecord, record_hash
-from keshi.schemas.envelope import Envelope
-from keshi.schemas.requests import RequestAccepted, RequestClosed, RequestRejected
+from keshi.schemas.reading import Unreadable, read
+from keshi.schemas.requests import EVENTS, RequestAccepted, RequestClosed, RequestRejected
 
-_KINDS = {f"keshi.{m.__name__}.v1": m for m in (RequestAccepted, RequestClosed, RequestRejected)}
+_MAX_ANSWER_BYTES = 1_048_576
 
 
 @dataclass
@@ -71,10 +70,10 @@ class Sender:
                 self._read(message.value)
 
     def _read(self, raw: bytes) -> None:
-        model = _KINDS.get(json.loads(raw)["type"])
-        if model is None:
-            return
-        data: object = Envelope[model].model_validate_json(raw).data  # type: ignore[valid-type] # chosen at run time
+        try:
+            _, data = read(raw, EVENTS, limit=_MAX_ANSWER_BYTES)
+        except Unreadable as error:
+            raise DevError(f"an answer on {self._kafka.topic('requests')} cannot be read: {error.reason}") from None
         if isinstance(data, RequestRejected):
             self.answers[data.request_id].rejected.append(data.code.value)
         elif isinstance(data, RequestClosed):

@@ -1,6 +1,7 @@
 """Everything that keshi needs, running as real processes: for `keshi dev up`, the demo and tests."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -105,14 +106,15 @@ class Stack:
 
     def _remove(self, *, keep_logs: bool) -> None:
         """What failed has named its log: that one has to be there."""
+        if not keep_logs:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            return
         for path in sorted(self.directory.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
                 with suppress(OSError):
                     path.rmdir()  # those with a log in them stay
-            elif not (keep_logs and path.suffix == ".log"):
+            elif path.suffix != ".log":
                 path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.directory.rmdir()
 
     def _ask_all_to_end(self) -> None:
         """Processes of keshi depend on servers, and on none of each other to end well: they end side by side."""
@@ -128,6 +130,8 @@ class Stack:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.credentials = prepare(self.directory / "keys", self.systems)
         self.sample = reference.sample(self.directory, options.people)
+        if self.sample.number != options.people:
+            self._say(f"{self.directory} holds {self.sample.number} sample people already: they stay.")
         if options.failpoints_dir:
             options.failpoints_dir.mkdir(parents=True, exist_ok=True)
         with self._phase("fetch"):
