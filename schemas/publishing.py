@@ -37,6 +37,7 @@ def schema_of(kind: str) -> dict[str, Any]:
     schema = Envelope[model].model_json_schema()  # type: ignore[valid-type] # chosen at run time from a table
     schema["properties"]["type"] = {"const": kind, "title": "Type", "type": "string"}
     schema["required"] = ["specversion", *schema["required"]]
+    _need_discriminators(schema, schema.get("$defs", {}))
     head = {
         "$schema": _DIALECT,
         "$id": f"urn:keshi:schema:{_name(kind)}",
@@ -44,6 +45,20 @@ def schema_of(kind: str) -> dict[str, Any]:
         "description": f"{(model.__doc__ or model.__name__).strip()}\n\n{_NOTE}",
     }
     return head | {k: v for k, v in schema.items() if k not in head}
+
+
+def _need_discriminators(node: Any, parts: dict[str, Any]) -> None:
+    """A discriminator with a default is optional to pydantic; in a message it is not."""
+    if isinstance(node, dict):
+        told = node.get("discriminator")
+        if isinstance(told, dict) and "mapping" in told:
+            for ref in told["mapping"].values():
+                part = parts[ref.rpartition("/")[2]]
+                part["required"] = sorted({told["propertyName"], *part.get("required", ())})
+        node = list(node.values())
+    if isinstance(node, list):
+        for inner in node:
+            _need_discriminators(inner, parts)
 
 
 def example_of(data: BaseModel) -> str:

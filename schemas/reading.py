@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -149,7 +150,7 @@ def _leaves(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple
 
 def _known(path: tuple[Any, ...], model: type[BaseModel]) -> str | None:
     """`path` as far as the schema knows its names: a sender's own words are never repeated."""
-    names = _names(model) | set(Envelope.model_fields)
+    names = _names(model) | Envelope.model_fields.keys()
     known: list[str] = []
     for step in path:
         if isinstance(step, int):
@@ -161,10 +162,11 @@ def _known(path: tuple[Any, ...], model: type[BaseModel]) -> str | None:
     return ".".join(known) or None
 
 
-def _names(model: type[BaseModel]) -> set[str]:
+@cache
+def _names(model: type[BaseModel]) -> frozenset[str]:
     schema = model.model_json_schema()
     parts = [schema, *schema.get("$defs", {}).values()]
-    return {name for part in parts for name in part.get("properties", {})}
+    return frozenset(name for part in parts for name in part.get("properties", {}))
 
 
 __all__ = ["EMPTY", "NOT_A_CLOUDEVENT", "NOT_JSON", "TOO_LARGE", "Model", "Unreadable", "read"]
