@@ -1,5 +1,6 @@
 """`keshi status`, `keshi closure`."""
 
+import json
 from datetime import datetime
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from keshi.cli.output import heading, note, say, table
 from keshi.cli.records import show_record
 from keshi.client.commands import canonical_request_id
 from keshi.orchestrator.query import MAX_PAGE, ClosureView, RequestPage, RequestSummary, RequestView
+from keshi.schemas.base import sha256
 from keshi.schemas.requests import RequestState, TaskState, TaskStatus
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print what the API says, as JSON.")]
@@ -148,6 +150,12 @@ def closure(
     if as_json:
         say(Api().get(path))
         return
-    view = parsed(ClosureView, Api().get(path, reasons="true"))
-    if not show_record(view.closure, {(r.system, r.decision): r.reason for r in view.reasons}):
+    text = Api().get(path, reasons="true")
+    view = parsed(ClosureView, text)
+    # Over the JSON as it was sealed, not as this version of keshi would write it.
+    sealed = json.loads(text)["closure"]
+    genuine = sealed.pop("hash") == sha256(sealed)
+    reasons = {(r.system, r.decision): r.reason for r in view.reasons}
+    show_record(view.closure, checked="checked" if genuine else "WRONG", reasons=reasons)
+    if not genuine:
         raise Failure("the record does not have the hash that it names: it was changed after it was sealed")

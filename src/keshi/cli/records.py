@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 
 from keshi.cli.output import heading, table
-from keshi.schemas.closure import ClosureRecord, SystemRecord, record_hash
+from keshi.schemas.closure import ClosureRecord, SystemRecord
 
 
-def show_record(record: ClosureRecord, reasons: Mapping[tuple[str, int], str | None] | None = None) -> bool:
-    """Show a record. `reasons` are the opened words of its decisions, by system and place.
+def show_record(
+    record: ClosureRecord, *, checked: str = "", reasons: Mapping[tuple[str, int], str | None] | None = None
+) -> None:
+    """Show a record.
 
-    Returns:
-        Whether the record has the hash that it names.
+    Args:
+        record: The record.
+        checked: What a check of its hash gave.
+        reasons: The opened words of its decisions, by system and place.
     """
-    genuine = record_hash(record) == record.hash
-    table(("what", "value"), [f for f in _facts(record, genuine=genuine) if f[1] not in {None, ""}])
+    table(("what", "value"), [f for f in _facts(record, checked) if f[1] not in {None, ""}])
     heading("Outcomes")
     table(
         ("system", "category", "outcome", "records", "found", "decided by", "ground", "until", "reason"),
@@ -40,10 +43,9 @@ def show_record(record: ClosureRecord, reasons: Mapping[tuple[str, int], str | N
             ("system", "category", "kind", "records", "ground", "until"),
             [(o.system, o.category, o.kind, o.count, o.ground, o.until) for o in record.obligations],
         )
-    return genuine
 
 
-def _facts(record: ClosureRecord, *, genuine: bool) -> list[tuple[str, object]]:
+def _facts(record: ClosureRecord, checked: str) -> list[tuple[str, object]]:
     scope = record.scope
     asked = record.requested_by
     evidence = ", ".join((*asked.identity_evidence, *asked.mandate_evidence))
@@ -67,7 +69,7 @@ def _facts(record: ClosureRecord, *, genuine: bool) -> list[tuple[str, object]]:
         ("plan", record.plan_hash),
         ("inventory", record.plan.inventory),
         ("place", f"number {record.number} in the chain of partition {record.partition}"),
-        ("hash", f"{record.hash} ({'checked' if genuine else 'WRONG'})"),
+        ("hash", f"{record.hash}{f' ({checked})' if checked else ''}"),
         ("hash before", record.previous),
     ]
 
