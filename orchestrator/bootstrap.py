@@ -22,7 +22,7 @@ from keshi.orchestrator.stream.settings import StreamSettings
 from keshi.orchestrator.tokens import load_tokens
 from keshi.runtime import failpoints, logs
 from keshi.runtime.health import Health, HealthServer
-from keshi.runtime.kafka import new_admin, new_producer
+from keshi.runtime.kafka import close_producer, new_admin, new_producer
 from keshi.runtime.sealing import KeyRing, SealBroken, key_ring
 from keshi.runtime.settings import (
     ConfigurationError,
@@ -126,7 +126,7 @@ def run_orchestrator() -> int:
             return run_stream(stream, OrchestratorEngine(parts), heartbeat)
     finally:
         silence.close()
-        parts.producer.close(timeout=5)
+        close_producer(parts.producer, 5)
         ledger.close()
 
 

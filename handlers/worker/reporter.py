@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 
 from keshi.handlers.contract import boot_time
 from keshi.runtime import failpoints
-from keshi.runtime.kafka import Outgoing, new_producer, send_all
+from keshi.runtime.kafka import Outgoing, close_producer, new_producer, send_all
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 from keshi.schemas.base import sha256
 from keshi.schemas.envelope import wrap
@@ -87,7 +87,7 @@ class Reporter:
             self._changed.notify_all()
         self._thread.join(max(0.1, end - boot_time()))
         if self._producer:
-            self._producer.close(timeout=2)
+            close_producer(self._producer, 2)
         return clean
 
     def _run(self) -> None:
@@ -130,6 +130,9 @@ class Reporter:
             )
         except (ConfigurationError, KafkaError):
             sent = [None] * len(messages)
+        except Exception:  # a defect must not end the thread: nothing would be reported any more
+            log.exception("reports_send_defect", count=len(batch))
+            sent = [None] * len(messages)
         left: list[Outbound] = []
         for some, where in zip(messages, sent, strict=True):
             if where is None:
@@ -147,7 +150,7 @@ class Reporter:
         """An idempotent producer that has lost a message may not recover: the next try gets a new one."""
         producer, self._producer = self._producer, None
         if producer:
-            producer.close(timeout=0)
+            close_producer(producer, 0)
 
 
 def messages_of(batch: Iterable[Outbound]) -> Iterator[list[Outbound]]:

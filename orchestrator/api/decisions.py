@@ -13,7 +13,7 @@ from keshi.orchestrator.api.work import body_schema
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.query import NotKnown, Queries
 from keshi.orchestrator.tokens import Right, TokenLine, Tokens
-from keshi.runtime.kafka import Outgoing, new_producer, send_all
+from keshi.runtime.kafka import Outgoing, close_producer, new_producer, send_all
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 from keshi.schemas.base import Model, Moment, Name, Reference, RequestId
 from keshi.schemas.commands import DecideTask, Decision, DecisionRequest
@@ -102,7 +102,7 @@ class KafkaDecisions:
     def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.close(timeout=1)
+            close_producer(producer, 1)
 
 
 class Decider:

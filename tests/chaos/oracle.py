@@ -211,8 +211,9 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
         found.add(found.wrong_counts, request_id, "a system or category is missing in the record")
         return
     outcomes = {outcome for endings in said.values() for outcome, _ in endings}
-    if record["verdict"] != _verdict(outcomes):
-        found.add(found.false, request_id, f"the verdict is {record['verdict']}, not {_verdict(outcomes)}")
+    verdict = _verdict(outcomes, residue=any(system.get("residue") for system in record["systems"]))
+    if record["verdict"] != verdict:
+        found.add(found.false, request_id, f"the verdict is {record['verdict']}, not {verdict}")
     if not record["withdrawn"]:
         if request.untouched:
             found.add(found.false, request_id, "it was taken back before it came, and carried out")
@@ -227,12 +228,12 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
     _compare_withdrawn(request_id, taken, said, record, found)
 
 
-def _verdict(outcomes: set[str]) -> str:
+def _verdict(outcomes: set[str], *, residue: bool) -> str:
     if "not_started" in outcomes and outcomes <= {"not_started", "not_found"}:
         return "withdrawn"
     if outcomes == {"not_found"}:
         return "no_data_held"
-    return "fulfilled" if outcomes <= _CLEAN else "fulfilled_with_exceptions"
+    return "fulfilled" if outcomes <= _CLEAN and not residue else "fulfilled_with_exceptions"
 
 
 def _said(record: Record) -> Counts:

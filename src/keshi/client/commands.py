@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from keshi.client import answers
 from keshi.client.answers import Mark, Submitted
 from keshi.client.errors import NotSentError
-from keshi.runtime.kafka import Outgoing, new_producer, send_all
+from keshi.runtime.kafka import Outgoing, close_producer, new_producer, send_all
 from keshi.runtime.settings import KafkaSettings
 from keshi.schemas.base import Reference, RequestId
 from keshi.schemas.commands import RecordNotice, SubjectCommand, WithdrawRequest
@@ -144,7 +144,7 @@ class Client:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._producer.close(timeout=5)
+        close_producer(self._producer, 5)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """kafka-python as keshi uses it: the same security everywhere, and every send future looked at."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,22 @@ def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: i
         )
     except KafkaError:
         raise unreachable(settings) from None
+
+
+def close_producer(producer: KafkaProducer, seconds: float) -> None:
+    """Close a producer, also one whose messages are not on the broker: what is left after this time is given up.
+
+    kafka-python's own `close` raises then, and its thread goes on sending.
+    """
+    try:
+        producer.close(timeout=seconds)
+    except KafkaError:
+        sender = getattr(producer, "_sender", None)
+        if sender is not None:
+            sender.force_close()  # ends what is on its way, so that there is nothing to wait for any more
+            sender.join(1)
+        with suppress(KafkaError):
+            producer.close(timeout=1)
 
 
 def new_consumer(settings: KafkaSettings, group: str | None, **more: Any) -> KafkaConsumer:
