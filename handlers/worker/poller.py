@@ -83,7 +83,9 @@ class Poller:
             settings,
             handler_group(settings, lane.system),
             client_id=f"keshi-worker-{lane.system}",
-            max_poll_interval_ms=60_000,
+            # Also the time for which the group waits for a member that was killed in the middle of a join: this thread
+            # does nothing but poll, so it can be short.
+            max_poll_interval_ms=int(settings.session_timeout_seconds * 1500),
             max_poll_records=MESSAGES_A_POLL,
         )
         self._marks: dict[TopicPartition, Watermark] = {}

@@ -14,8 +14,8 @@ from keshi.orchestrator.stream.port import STAGES, Engine, Lane, Record, Stage
 from keshi.orchestrator.stream.seam import Transport
 from keshi.orchestrator.stream.settings import StreamSettings
 
-# An assignment waits for the running cycle of each member.
-_REBALANCE_SECONDS = 60.0
+# An assignment waits for the running cycle of each member, and so long at most for one that died while it joined.
+_REBALANCE_SECONDS = 15.0
 _REQUEST_SECONDS = 40.0
 _POLL_SECONDS = 600.0
 _METADATA_MS = 30_000
