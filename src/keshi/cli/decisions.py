@@ -34,5 +34,7 @@ def decide(
         first = e.errors(include_input=False, include_url=False, include_context=False)[0]
         field = str(first["loc"][0]) if first["loc"] else "decision"
         raise Failure(f"{field}: {first['msg'].removeprefix('Value error, ')}", 2) from None
-    text = Api().post(f"/v1/requests/{request_id_of(request)}/decisions", body)
+    path = f"/v1/requests/{request_id_of(request)}/decisions"
+    with Api() as api:
+        text = api.post(path, body)
     say(text if as_json else f"{decision.value}: signed and sent; `keshi status {request}` shows what comes of it")

@@ -24,6 +24,7 @@ def up(
     ] = None,
     people: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sample people in both systems.")] = _UP.people,
     partitions: Annotated[int, typer.Option(min=1, max=1000, help="Partitions of the topics.")] = _UP.partitions,
+    prefix: Annotated[str | None, typer.Option(help="Of all topics. Default: KESHI_KAFKA_PREFIX, or `keshi.`.")] = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep all data, keys and logs here. Default: a directory that is removed."),
@@ -52,6 +53,7 @@ def up(
         ledger=ledger,
         people=people,
         partitions=partitions,
+        prefix=prefix,
         json=as_json,
         data=data,
         failpoints_dir=failpoints_dir,
@@ -69,7 +71,7 @@ def up(
 
 @app.command("demo")
 def demo(
-    people: Annotated[int, typer.Option(min=60, max=1_000_000, help="Sample people in both systems.")] = _DEMO.people,
+    people: Annotated[int, typer.Option(min=40, max=1_000_000, help="Sample people in both systems.")] = _DEMO.people,
     seconds: Annotated[
         float, typer.Option(min=1, max=3600, help="In this time all requests have to be closed.")
     ] = _DEMO.seconds,

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -40,6 +40,12 @@ class Api:
             raise ConfigurationError(
                 "KESHI_API_URL or KESHI_API_TOKEN is not usable: write the former like http://127.0.0.1:8420"
             ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def get(self, path: str, **query: Any) -> str:
         """The body of the answer.

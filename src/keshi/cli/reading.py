@@ -41,22 +41,23 @@ def status(
 
     Needs KESHI_API_URL and KESHI_API_TOKEN (of a reader, an operator or a decider).
     """
-    api = Api()
-    if request is not None:
-        text = api.get(f"/v1/requests/{request_id_of(request)}")
-        if as_json:
-            say(text)
+    with Api() as api:
+        if request is not None:
+            text = api.get(f"/v1/requests/{request_id_of(request)}")
         else:
-            _show_one(parsed(RequestView, text))
-        return
-    page = _pages(api, limit, only_open=only_open)
+            page = _pages(api, limit, only_open=only_open)
+            text = page.model_dump_json(exclude_none=True)
     if as_json:
-        say(page.model_dump_json(exclude_none=True))
-        return
-    table(
-        ("request", "action", "status", "verdict", "arrived", "due", "open tasks"),
-        [_row(r.state) for r in page.requests],
-    )
+        say(text)
+    elif request is not None:
+        _show_one(parsed(RequestView, text))
+    else:
+        _show_page(page)
+
+
+def _show_page(page: RequestPage) -> None:
+    columns = ("request", "action", "status", "verdict", "arrived", "due", "open tasks")
+    table(columns, [_row(r.state) for r in page.requests])
     if page.next is not None:
         note(f"There are more: --limit goes up to {_MAX}.")
 
@@ -147,10 +148,11 @@ def closure(
     Needs KESHI_API_URL and KESHI_API_TOKEN (of a reader or a decider).
     """
     path = f"/v1/closures/{request_id_of(request)}"
+    with Api() as api:
+        text = api.get(path, reasons=None if as_json else "true")
     if as_json:
-        say(Api().get(path))
+        say(text)
         return
-    text = Api().get(path, reasons="true")
     view = parsed(ClosureView, text)
     # Over the JSON as it was sealed, not as this version of keshi would write it.
     sealed = json.loads(text)["closure"]

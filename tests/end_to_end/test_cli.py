@@ -1,0 +1,301 @@
+"""The command line and the client against everything that runs: send, wait, look, decide."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
+from threading import Timer
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from ulid import ULID
+
+from keshi.cli import run
+from keshi.client import Client, NotOverError
+from keshi.client.commands import event_of
+from keshi.dev.options import UpOptions
+from keshi.dev.programs import INVENTORY
+from keshi.dev.stack import Stack
+from keshi.schemas.base import sha256
+from keshi.schemas.commands import COMMANDS, EraseSubject
+from keshi.schemas.envelope import MAX_COMMAND_BYTES
+from keshi.schemas.reading import read
+from keshi.schemas.requests import RequestClosed, RequestRejected
+
+SECONDS = "60"
+PARTITIONS = 2
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[list[str]]:
+        return [line.split("\t") for line in self.out.splitlines()]
+
+    def __getitem__(self, name: str) -> str:
+        """What a table of facts says."""
+        return next(row[1] for row in self.rows if row[0] == name)
+
+
+@pytest.fixture(scope="module")
+def stack(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything but a broker of its own. The CRM may find two records of one person, and has to ask for more."""
+    inventory = yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))
+    next(s for s in inventory["systems"] if s["name"] == "crm")["record_limit"] = 2
+    path = tmp_path_factory.mktemp("cli") / "inventory.yaml"
+    path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    env = {"KESHI_INVENTORY": str(path)}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KESHI_KAFKA_BOOTSTRAP", kafka_bootstrap)
+        options = UpOptions(people=20, partitions=PARTITIONS, prefix=f"t{uuid4().hex[:12]}.", env=env)
+        with Stack(options) as running:
+            yield running
+
+
+@pytest.fixture
+def keshi(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    monkeypatch.setenv("KESHI_KAFKA_BOOTSTRAP", stack.kafka.bootstrap)
+    monkeypatch.setenv("KESHI_KAFKA_PREFIX", stack.kafka.prefix)
+    monkeypatch.setenv("KESHI_API_URL", stack.addresses["api"])
+    monkeypatch.setenv("KESHI_API_TOKEN", stack.credentials.decider)
+    monkeypatch.setenv("KESHI_LEDGER_URL", stack.ledger_url)
+    monkeypatch.setenv("KESHI_ASSESSED_BY", "staff:kato")
+
+    def call(*arguments: str, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin.encode())))
+        code = run(arguments)
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return call
+
+
+def nobody() -> str:
+    """Somebody whom no system knows."""
+    return f"nobody-{uuid4().hex}@customer.example"
+
+
+def test_a_command_is_sent_waited_for_and_shown(keshi: Any) -> None:
+    """`submit --wait`, then `status` and `closure` say the same; `closure --json` is the record with its hash."""
+    sent = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS)
+    assert sent.code == 0, sent.err
+    request = sent.rows[0][0]
+    assert sent["verdict"] == "no_data_held"
+    assert ["crm", "contacts", "not_found"] in [row[:3] for row in sent.rows]
+
+    status = keshi("status", request)
+    assert (status.code, status["status"], status["verdict"]) == (0, "closed", "no_data_held")
+    assert request in {row[0] for row in keshi("status").rows}
+    assert request not in {row[0] for row in keshi("status", "--open").rows}
+    assert json.loads(keshi("status", request, "--json").out)["state"]["request_id"] == request
+
+    shown = keshi("closure", request)
+    record = json.loads(keshi("closure", request, "--json").out)
+    assert (shown.code, shown["hash"]) == (0, f"{record['hash']} (checked)")
+    named = record.pop("hash")
+    assert sha256(record) == named
+
+
+def test_the_same_as_json(keshi: Any) -> None:
+    """One JSON object, with the whole closure; identifiers come from standard input."""
+    given = json.dumps([{"type": "email", "value": nobody()}])
+    request = str(uuid4())
+    ended = keshi(
+        *("submit", "suspend-use", "--identifiers-file", "-", "--request-id", request),
+        *("--json", "--wait", "--timeout", SECONDS),
+        stdin=given,
+    )
+    assert (ended.code, ended.err, ended.out.count("\n")) == (0, "", 1)
+    told = json.loads(ended.out)
+    assert (told["request_id"], told["result"], told["closure"]["action"]) == (request, "closed", "suspend_use")
+    assert told["topic"].endswith("commands")
+
+
+def test_a_rejection_is_one_line_and_exit_code_3(keshi: Any) -> None:
+    """Of an action that nobody can do; of a withdrawal that is too late; of an id that was taken."""
+    asked = keshi("submit", "stop-provision", "--email", nobody(), "--wait", "--timeout", SECONDS)
+    assert asked.code == 3
+    assert "rejected: action_not_possible at type" in asked.err
+    closed = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS).rows[0][0]
+    late = keshi("submit", "withdraw", closed, "--wait", "--json", "--timeout", SECONDS)
+    assert (late.code, json.loads(late.out)["code"]) == (3, "already_closed")
+    again = keshi("submit", "erase", "--email", nobody(), "--request-id", closed, "--wait", "--timeout", SECONDS)
+    assert again.code == 3
+    assert "request_id_conflict" in again.err
+
+
+def test_what_takes_longer_is_exit_code_4_and_goes_on(keshi: Any, stack: Stack) -> None:
+    """Nobody works for the CRM: the wait is over, the request is shown as open, and can be taken back."""
+    stack.freeze("worker-crm")
+    try:
+        ended = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", "1")
+        request = ended.rows[0][0]
+        assert ended.code == 4
+        assert "it goes on" in ended.err
+        row = next(row for row in keshi("status", "--open").rows if row[0] == request)
+        assert "crm open" in row[-1]
+        thaw = Timer(1.5, stack.thaw, ("worker-crm",))
+        thaw.start()
+        back = keshi("submit", "withdraw", request, "--wait", "--timeout", SECONDS)
+        thaw.join()
+    finally:
+        stack.thaw("worker-crm")
+    assert (back.code, back["withdrawn"]) == (0, "yes"), back.err
+
+
+def test_a_person_decides_about_what_waits(keshi: Any, until: Any) -> None:
+    """More records than the inventory lets a worker touch: held, shown with what can be decided, approved, closed."""
+    ended = keshi("submit", "erase", "--customer-id", "C-000001", "--wait", "--timeout", "5")
+    request = ended.rows[0][0]
+    assert ended.code == 4
+
+    until(lambda: "Waiting for a person" in keshi("status", request).out)
+    status = keshi("status", request)
+    assert ["crm", "1", "over_limit"] in [row[:3] for row in status.rows]
+    assert "keshi decide" in status.err
+
+    refusal = keshi("decide", request, "crm", "refuse", "--reason", "no ground")
+    assert (refusal.code, "ground" in refusal.err) == (2, True)
+    wrong = keshi("decide", request, "billing", "retry", "--reason", "why not")
+    assert (wrong.code, "task_not_held" in wrong.err) == (1, True)
+    decided = keshi("decide", request, "crm", "approve", "--reason", "-", stdin="Checked by hand: all hers.\n")
+    assert decided.code == 0, decided.err
+
+    until(lambda: keshi("status", request)["status"] == "closed")
+    shown = keshi("closure", request)
+    assert shown.code == 0
+    assert "Checked by hand: all hers." in shown.out
+    assert "Checked by hand" not in keshi("closure", request, "--json").out
+    assert shown["verdict"] in {"fulfilled", "fulfilled_with_exceptions"}
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    def wait(what: Callable[[], bool]) -> None:
+        end = time.monotonic() + float(SECONDS)
+        while not what():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.2)
+
+    return wait
+
+
+def test_what_the_api_refuses_is_one_line(keshi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the code of the problem, and exit code 1."""
+    unknown = str(ULID())
+    for arguments in (("status", unknown), ("closure", unknown), ("decide", unknown, "crm", "retry", "--reason", "x")):
+        ended = keshi(*arguments)
+        assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+        assert "[request_unknown]" in ended.err
+    monkeypatch.setenv("KESHI_API_TOKEN", "wrong")
+    assert "[unauthenticated]" in keshi("status").err
+
+
+def test_the_infrastructure_is_checked(keshi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ledger and topics are as they should be; other topics are made; another number of partitions is refused."""
+    assert "in order" in keshi("ledger", "check").out
+    assert "as before" in keshi("ledger", "migrate").out
+    same = ("topics", "apply", "--inventory", str(INVENTORY), "--partitions", str(PARTITIONS))
+    as_now = keshi(*same, "--commands-partitions", str(PARTITIONS), "--dry-run")
+    assert (as_now.code, as_now.out) == (0, "")
+    more = keshi("topics", "apply", "--inventory", str(INVENTORY), "--partitions", "3", "--dry-run")
+    assert (more.code, "belong to their partition for life" in more.err) == (2, True)
+    monkeypatch.setenv("KESHI_KAFKA_PREFIX", f"t{uuid4().hex[:12]}.")
+    made = keshi(*same, "--commands-retention", "12h")
+    assert made.code == 0
+    assert {row[1] for row in made.rows[1:]} == {"create"}
+    assert len(made.rows) == 1 + 4 + 2
+    changed = keshi(*same, "--commands-retention", "1d", "--commands-partitions", "4")
+    assert [row[1:] for row in changed.rows[1:]] == [["set retention.ms", "43200000", "86400000"]]
+
+
+# --- the client
+
+
+def command(**more: Any) -> EraseSubject:
+    whole = {
+        "request_id": str(ULID()),
+        "identifiers": [{"type": "email", "value": nobody()}],
+        "regime": "appi",
+        "ground": "appi.35-5",
+        "requested_by": {"kind": "person"},
+        "assessed": {"by": "staff:kato", "at": "2026-04-01T00:00:00Z"},
+        "arrived": {"at": "2026-04-01T00:00:00Z", "channel": "channel:test"},
+    }
+    return EraseSubject.model_validate_json(json.dumps(whole | more))
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    with Client(stack.kafka) as connected:
+        yield connected
+
+
+def test_the_client_hears_what_became_of_a_command(client: Client) -> None:
+    """From a mark on, and afterwards from the start of the topic; a repeat is answered with the same closure."""
+    asked = command()
+    mark = client.mark()
+    sent = client.submit(asked)
+    answer = client.wait(asked.request_id, 60, since=mark, command=sent)
+    assert isinstance(answer, RequestClosed)
+    later = client.wait(asked.request_id.lower(), 60)
+    assert isinstance(later, RequestClosed)
+    mark = client.mark()
+    repeated = client.wait(asked.request_id, 60, since=mark, command=client.submit(asked))
+    assert isinstance(repeated, RequestClosed)
+    assert answer.closure.hash == later.closure.hash == repeated.closure.hash
+
+
+def test_only_the_rejection_of_its_own_command_counts(client: Client) -> None:
+    """A command that was refused, then sent again rightly under the same id, ends as closed."""
+    request = str(ULID())
+    refused = client.submit(command(request_id=request, scope={"purposes": ["mail"]}))
+    first = client.wait(request, 60, command=refused)
+    assert isinstance(first, RequestRejected)
+    assert isinstance(client.wait(request, 60), RequestRejected)
+    good = client.submit(command(request_id=request))
+    assert isinstance(client.wait(request, 60, command=good), RequestClosed)
+    assert isinstance(client.wait(request, 60), RequestClosed)
+
+
+def test_a_wait_for_nobody_ends(client: Client) -> None:
+    with pytest.raises(NotOverError):
+        client.wait(str(ULID()), 1)
+    with pytest.raises(ValueError, match="UUID or a ULID"):
+        client.wait("hanako", 1)
+
+
+def test_closures_come_one_after_the_other_and_once_dealt_with_not_again(client: Client) -> None:
+    """A listener that stops in the middle gets what it had not dealt with; a group of its own gets all."""
+    asked = [command() for _ in range(3)]
+    for one in asked:
+        client.submit(one)
+    for one in asked:
+        client.wait(one.request_id, 60)
+    mine = {one.request_id for one in asked}
+    group = f"listener-{uuid4().hex}"
+
+    stopped = client.closures(group, idle_seconds=20)
+    next(stopped)
+    stopped.close()  # type: ignore[attr-defined] # a generator
+    heard = [c.closure.request_id for c in client.closures(group, idle_seconds=5)]
+    assert mine <= set(heard)
+    assert not mine & {c.closure.request_id for c in client.closures(group, idle_seconds=5)}
+
+
+def test_a_command_goes_by_its_request_and_can_be_read(stack: Stack) -> None:
+    """The event that is sent is the one that --dry-run shows; its id says the same of the same."""
+    asked = command()
+    event = event_of(asked, source="urn:test", traceparent=f"00-{'1' * 32}-{'2' * 16}-01")
+    envelope, read_back = read(event, COMMANDS, limit=MAX_COMMAND_BYTES)
+    assert read_back == asked
+    assert (envelope.id, envelope.source) == (f"{asked.request_id}/EraseSubject", "urn:test")
+    assert envelope.traceparent
