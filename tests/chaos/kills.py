@@ -67,6 +67,7 @@ class Run:
     listener: Listener
     sent: dict[str, Sent] = field(default_factory=dict)
     rounds: list[set[str]] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     def say(self, line: str) -> None:
@@ -146,6 +147,7 @@ class Run:
 
     def _kill_server(self, point: Point, planned: Round) -> None:
         time.sleep(self.random.uniform(0, 0.6))  # the moment is the point of it: anywhere in the burst's way
+        self._learn_names()
         before = self.stack.pids[point.failpoint]
         self.stack.kill(point.failpoint, signal.SIGKILL)
         self._was_hit(point, planned, before)
@@ -159,6 +161,7 @@ class Run:
         until = time.monotonic() + HIT_SECONDS
         more = time.monotonic() + 8.0
         while waiting and time.monotonic() < until:
+            self._learn_names()
             for point in list(waiting):
                 if pid := self.armoury.hit(point):
                     waiting.remove(point)
@@ -171,14 +174,17 @@ class Run:
             self.armoury.disarm(point)
             self.say(f"{point.name} was not hit within {HIT_SECONDS:.0f} s")
 
+    def _learn_names(self) -> None:
+        self.names |= {pid: name for name, pid in self.stack.pids.items()}
+
     def _was_hit(self, point: Point, planned: Round, pid: int) -> None:
         hits = self.armoury.hits_with_withdrawal if planned.withdraw else self.armoury.hits
         hits[point.name] += 1
         if planned.withdraw:
             self.withdraw()
-        name = next((name for name, its in self.stack.pids.items() if its == pid), "process")
         what = "frozen" if point.how == "stop" else "killed"
-        self.say(f"{point.name}: {name} {what}{', and taken back' if planned.withdraw else ''}")
+        who = self.names.get(pid, "process")
+        self.say(f"{point.name}: {who} {what}{', and taken back' if planned.withdraw else ''}")
 
 
 # --- the run
@@ -274,6 +280,10 @@ def _report(judged: Judgement, armoury: Armoury, seed: int, hits: int) -> bool:
     out("\nhits           plain  with a withdrawal\n")
     for point in POINTS:
         out(f"  {point.name:<34} {armoury.hits[point.name]:>3} {armoury.hits_with_withdrawal[point.name]:>3}\n")
+    back = ", ".join(
+        f"{n} {how} done" if how != "untouched" else f"{n} untouched" for how, n in judged.taken_back.items()
+    )
+    out(f"taken back: {back}\n")
     for note in judged.notes[:50]:
         out(f"WRONG {note}\n")
     out(f"repeat with: make kills SEED={seed} HITS={hits}\n")

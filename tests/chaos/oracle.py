@@ -84,6 +84,8 @@ class Judgement:
     decided_by_person: list[str] = field(default_factory=list)
     bystanders: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    taken_back: Counter[str] = field(default_factory=Counter)
+    """Requests that were taken back in time, by what had been done: `untouched`, `partly`, `wholly`."""
 
     @property
     def ok(self) -> bool:
@@ -226,6 +228,8 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
     # One that says that it did nothing leaves the model as it is: the look at the stores in the end will tell.
     taken = world.take_over(request.asked, after if outcomes & _DONE else world.stores.copy())
     _compare_withdrawn(request_id, taken, said, record, found)
+    done = bool(outcomes & _DONE)
+    found.taken_back["untouched" if not done else "partly" if "not_started" in outcomes else "wholly"] += 1
 
 
 def _verdict(outcomes: set[str], *, residue: bool) -> str:
