@@ -62,7 +62,7 @@ class Scene:
     # --- what is sent
 
     def send(self, *values: bytes, mark: Mark | None = None) -> None:
-        """To `commands`; key and headers name the person as well, as a careless sender's would."""
+        """To `commands`, as a careless sender would: key and headers name the person, and half of the clocks are wrong."""
         producer = KafkaProducer(bootstrap_servers=self.stack.kafka.bootstrap, acks="all")
         named = mark.email.encode() if mark else None
         try:
@@ -73,6 +73,7 @@ class Scene:
                     key=named,
                     headers=[("person", named)] if named else None,
                     partition=n % PARTITIONS,
+                    timestamp_ms=int(time.time() * 1000) + (3_000_000 if n % 2 else 0),
                 ).get(timeout=30)
         finally:
             producer.close(timeout=5)

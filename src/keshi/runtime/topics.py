@@ -67,6 +67,9 @@ def wanted(settings: KafkaSettings, systems: Iterable[str], options: TopicOption
         "segment.ms": str(options.commands_segment_ms),
         "segment.bytes": str(options.commands_segment_bytes),
         "file.delete.delay.ms": "1000",
+        # Retention counts from when the broker got a message, whatever clock its sender has: one set ahead would keep
+        # identifiers longer, one set back would have commands deleted before anybody has read them.
+        "message.timestamp.type": "LogAppendTime",
     }
     specs = [TopicSpec(settings.topic("commands"), options.commands_partitions, commands)]
     names = ("reports", "requests", "quarantine", *(f"tasks.{s}" for s in systems))
