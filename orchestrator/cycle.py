@@ -43,6 +43,7 @@ log = structlog.get_logger()
 
 _LEASE_MARGIN = timedelta(seconds=5)
 """No cycle lives this long (the database ends it earlier): a lease with more left cannot be followed by another."""
+_AT_ONCE = timedelta(milliseconds=50)
 _REVIEW = timedelta(days=365)
 """A suspension in force has no end: somebody looks at it after a year."""
 _REMIND = timedelta(days=1)
@@ -423,7 +424,8 @@ class CycleDecision:
         if state.closed or state.case is None:
             return None
         now, policy = self._tx.now, self._around.policy
-        moments = list(state.alarms_left)
+        # A legal date that had passed before the command came is told at the next moment, not never.
+        moments = [max(a, now + _AT_ONCE) for a in state.alarms_left]
         if state.waits_for is not None:
             moments.append(now + timedelta(seconds=policy.recheck_seconds))
         for task in state.tasks.values():

@@ -152,15 +152,20 @@ def test_what_takes_longer_is_exit_code_4_and_goes_on(keshi: Any, stack: Stack) 
 
 
 def test_a_person_decides_about_what_waits(keshi: Any, until: Any) -> None:
-    """More records than the inventory lets a worker touch: held, shown with what can be decided, approved, closed."""
-    ended = keshi("submit", "erase", "--customer-id", "C-000001", "--wait", "--timeout", "5")
+    """More records than the inventory lets a worker touch: held, shown with what can be decided, approved, closed.
+
+    It was late before it came, and shows so.
+    """
+    late = ("--arrived-at", "2026-04-01T09:00:00+09:00", "--due", "2026-04-15T00:00:00Z")
+    ended = keshi("submit", "erase", "--customer-id", "C-000001", *late, "--wait", "--timeout", "5")
     request = ended.rows[0][0]
     assert ended.code == 4
 
     until(lambda: "Waiting for a person" in keshi("status", request).out)
+    until(lambda: keshi("status", request)["status"] == "open (overdue)")
     status = keshi("status", request)
     assert ["crm", "1", "over_limit"] in [row[:3] for row in status.rows]
-    assert "keshi decide" in status.err
+    assert f"keshi decide {request} crm approve" in status.err
 
     refusal = keshi("decide", request, "crm", "refuse", "--reason", "no ground")
     assert (refusal.code, "ground" in refusal.err) == (2, True)

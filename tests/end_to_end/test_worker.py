@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -32,7 +33,7 @@ PROCESS = Path(__file__).with_name("worker_process.py")
 CATEGORIES = ("contacts", "notes")
 
 
-def until(condition: Callable[[], object], seconds: float = 40, what: str = "") -> object:
+def until(condition: Callable[[], object], seconds: float = 40, what: str = "") -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = condition()
@@ -316,7 +317,7 @@ def test_a_task_that_kills_its_worker_again_and_again_cannot_hold_back_its_list(
     for _ in range(15):
         process = stage.worker()
         until(
-            lambda p=process: p.poll() is not None or all(stage.seen(r) for r in good),
+            lambda p=process: p.poll() is not None or all(stage.seen(r) for r in good),  # type: ignore[misc] # a default
             what="killed, or the others are done",
         )
         if all(stage.seen(r) for r in good):

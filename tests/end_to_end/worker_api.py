@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from uuid import uuid4
 
 from keshi.schemas.base import sha256
@@ -75,7 +76,7 @@ class Api:
     def _answer(self, begin: Begin) -> Answer:
         kept, now = self.tasks[begin.request_id], time.monotonic()
         kept.begins.append(begin)
-        names = {"request_id": begin.request_id, "system": begin.system}
+        names: dict[str, Any] = {"request_id": begin.request_id, "system": begin.system}
         for item in begin.manifest:
             kept.union.setdefault((item.category, item.ref), item)
         if kept.stop or not kept.open or begin.begin_id in kept.elders:
@@ -117,7 +118,7 @@ class ApiServer:
                     return self._say(422, b"{}")
                 with api.lock:
                     if self.path == "/v1/tasks:unwrap":
-                        answer = api.unwrap(UnwrapRequest.model_validate_json(raw))
+                        answer: UnwrapResponse | BeginResponse = api.unwrap(UnwrapRequest.model_validate_json(raw))
                     else:
                         body = json.loads(raw)
                         answer = api.begin(BeginRequest.model_validate_json(json.dumps(body)))

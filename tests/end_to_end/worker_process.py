@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from keshi.handlers.contract import Accepted, Active, Gone, Handler, Located, Suspended, Verified, Work
 from keshi.handlers.worker import Worker, WorkerOptions
@@ -30,7 +31,8 @@ class Files(Handler):
         self.root = directory
 
     def locate(self, task: Work) -> Located:
-        found, learned = [], ()
+        found: list[Found] = []
+        learned: tuple[Identifier, ...] = ()
         for value in task.values("email"):
             self._misbehave(value, task)
             if value.startswith("source"):
@@ -77,7 +79,7 @@ class Files(Handler):
             return Gone()
         return Suspended() if path.read_text() == "suspended" else Active()
 
-    def _was(self, category: str, ref: str) -> str:
+    def _was(self, category: str, ref: str) -> Any:
         path = self.root / "records" / category / ref
         return "suspended" if path.exists() and path.read_text() == "suspended" else "active"
 

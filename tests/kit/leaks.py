@@ -7,27 +7,51 @@ import psycopg
 from kafka import KafkaConsumer, TopicPartition
 from psycopg import sql
 
-from kit.marks import Mark
+from kit.marks import Mark, is_base64
 
 _BLOCK = 64 * 1024 * 1024
 _OVERLAP = 4096
 _EMPTY = b"\0" * 4096
 
 
-def in_bytes(marks: Iterable[Mark], data: bytes) -> bool:
-    """Whether some mark stands in these bytes, in any writing."""
-    return any(mark.found_in(data) for mark in marks)
+class Scan:
+    """All writings of some marks, for one pass over many bytes.
+
+    Args:
+        marks: what is looked for.
+        since: a file that nobody has written to since then holds none of them, and is passed over.
+    """
+
+    def __init__(self, marks: Iterable[Mark], since: float = 0) -> None:
+        writings = {needle for mark in marks for needle in mark.needles()}
+        base64 = {w for w in writings if is_base64(w)}
+        self._exact = _without_longer(base64)
+        self._folded = _without_longer({w.lower() for w in writings - base64})
+        self._since = since
+
+    def fresh(self, path: Path) -> bool:
+        """Whether it has been written to since."""
+        return path.stat().st_mtime >= self._since
+
+    def __call__(self, data: bytes) -> bool:
+        folded = data.lower()
+        return any(w in folded for w in self._folded) or any(w in data for w in self._exact)
 
 
-def in_files(marks: Iterable[Mark], root: Path, but: Iterable[Path] = ()) -> list[str]:
+def _without_longer(needles: set[bytes]) -> tuple[bytes, ...]:
+    """Those that no other one is a part of: who finds the part has found the whole."""
+    return tuple(n for n in needles if not any(other != n and other in n for other in needles))
+
+
+def in_files(scan: Scan, root: Path, but: Iterable[Path] = ()) -> list[str]:
     """Files below `root` that hold a mark, also those that are named after one; those below `but` are left out."""
-    left_out, known = tuple(but), tuple(marks)
+    left_out = tuple(but)
     found = []
     for path in sorted(root.rglob("*")):
         if any(path.is_relative_to(p) for p in left_out):
             continue
         try:
-            leaks = in_bytes(known, path.name.encode()) or (path.is_file() and _in_file(known, path))
+            leaks = scan(path.name.encode()) or (path.is_file() and scan.fresh(path) and _in_file(scan, path))
         except FileNotFoundError:  # servers delete files of their own while we look
             continue
         if leaks:
@@ -35,27 +59,27 @@ def in_files(marks: Iterable[Mark], root: Path, but: Iterable[Path] = ()) -> lis
     return found
 
 
-def _in_file(marks: Iterable[Mark], path: Path) -> bool:
+def _in_file(scan: Scan, path: Path) -> bool:
     with path.open("rb") as file:
         rest = b""
         while block := file.read(_BLOCK):
             # What is preallocated and empty is passed over: no writing of a mark is as long as that.
             data = rest + block.replace(_EMPTY, b"\0\0")
-            if in_bytes(marks, data):
+            if scan(data):
                 return True
             rest = data[-_OVERLAP:]
     return False
 
 
-def in_topics(marks: Iterable[Mark], bootstrap: str, but: Iterable[str] = ()) -> list[str]:
+def in_topics(scan: Scan, bootstrap: str, but: Iterable[str] = ()) -> list[str]:
     """Topics with a mark in a key, a value or a header of any message; what is compressed on disk is plain here."""
-    known, left_out = tuple(marks), set(but)
+    left_out = set(but)
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, exclude_internal_topics=False
     )
     try:
         names = sorted(consumer.topics() - left_out)
-        return [name for name in names if any(in_bytes(known, m) for m in _messages(consumer, name))]
+        return [name for name in names if any(scan(m) for m in _messages(consumer, name))]
     finally:
         consumer.close(autocommit=False)
 
@@ -71,16 +95,15 @@ def _messages(consumer: KafkaConsumer, topic: str) -> Iterator[bytes]:
                 yield b"\n".join([m.key or b"", m.value or b"", *heads])
 
 
-def in_tables(marks: Iterable[Mark], dsn: str) -> list[str]:
+def in_tables(scan: Scan, dsn: str) -> list[str]:
     """Tables of a database with a mark in any row."""
-    known = tuple(marks)
     with psycopg.connect(dsn, connect_timeout=10) as db:
         names = db.execute(
             "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
         ).fetchall()
-        return [table for schema, table in names if _in_table(known, db, schema, table)]
+        return [table for schema, table in names if _in_table(scan, db, schema, table)]
 
 
-def _in_table(marks: tuple[Mark, ...], db: psycopg.Connection, schema: str, table: str) -> bool:
+def _in_table(scan: Scan, db: psycopg.Connection, schema: str, table: str) -> bool:
     rows = db.execute(sql.SQL("SELECT t::text FROM {} AS t").format(sql.Identifier(schema, table)))
-    return in_bytes(marks, "\n".join(text for (text,) in rows).encode())
+    return scan("\n".join(text for (text,) in rows).encode())

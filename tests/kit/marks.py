@@ -41,7 +41,7 @@ class Mark:
     def found_in(self, haystack: bytes) -> list[bytes]:
         """The writings that stand in these bytes."""
         low = haystack.lower()
-        return [n for n in set(self.needles()) if n in haystack or (n.lower() in low and not _is_base64(n))]
+        return [n for n in set(self.needles()) if n in haystack or (n.lower() in low and not is_base64(n))]
 
 
 def _base64(raw: bytes) -> Iterator[bytes]:
@@ -53,5 +53,6 @@ def _base64(raw: bytes) -> Iterator[bytes]:
             yield encode(whole)[4:] if shift else encode(whole)
 
 
-def _is_base64(needle: bytes) -> bool:
+def is_base64(needle: bytes) -> bool:
+    """Whether the case of its letters matters."""
     return needle.isalnum() and needle != needle.lower() and b"@" not in needle

@@ -22,9 +22,7 @@ def test_every_record_of_every_person_is_there(billing_database: Any, everybody:
             assert count(connection, table) == sum(len(getattr(p, table)) for p in everybody)
 
 
-def test_a_customer_is_found_by_address_in_any_case(
-    billing_database: Any, everybody: tuple[Person, ...]
-) -> None:
+def test_a_customer_is_found_by_address_in_any_case(billing_database: Any, everybody: tuple[Person, ...]) -> None:
     person = next(p for p in everybody if Trait.OTHER_CASE in p.traits)
     query = "SELECT customer_id FROM customers WHERE lower(email) = lower(%s)"
     with psycopg.connect(billing_database.handler_dsn) as connection:
@@ -44,9 +42,7 @@ def test_the_handlers_role_deletes_and_marks_and_a_retained_invoice_outlives_its
             "UPDATE payments SET suspended_by = 'case-1', suspended_at = now() WHERE customer_id = %s", who
         )
     with psycopg.connect(billing_database.dsn) as connection:
-        kept = connection.execute(
-            "SELECT count(*) FROM invoices WHERE restricted AND customer_id = %s", who
-        ).fetchone()
+        kept = connection.execute("SELECT count(*) FROM invoices WHERE restricted AND customer_id = %s", who).fetchone()
         assert kept == (len(person.invoices),)
 
 
@@ -80,9 +76,7 @@ def test_a_marker_has_a_time_and_a_customer_with_usage_stays(
             connection.execute("DELETE FROM customers WHERE customer_id = %s", (everybody[0].customer_id,))
 
 
-def test_making_it_again_changes_the_password_and_no_row(
-    billing_database: Any, everybody: tuple[Person, ...]
-) -> None:
+def test_making_it_again_changes_the_password_and_no_row(billing_database: Any, everybody: tuple[Person, ...]) -> None:
     again = billing.create(billing_database.dsn, password="other p@ss/word", role=billing_database.role)
     with psycopg.connect(again) as connection:
         assert count(connection, "customers") == sum(p.customer is not None for p in everybody)
@@ -90,9 +84,7 @@ def test_making_it_again_changes_the_password_and_no_row(
         psycopg.connect(billing_database.handler_dsn)
 
 
-def test_a_new_row_gets_a_number_past_the_sample(
-    billing_database: Any, everybody: tuple[Person, ...]
-) -> None:
+def test_a_new_row_gets_a_number_past_the_sample(billing_database: Any, everybody: tuple[Person, ...]) -> None:
     with psycopg.connect(billing_database.dsn) as connection:
         new = connection.execute(
             "INSERT INTO usage (customer_id, day, units) VALUES ('C-000001', '2026-01-01', 1) RETURNING id"

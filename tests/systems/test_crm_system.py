@@ -43,9 +43,7 @@ def test_contacts_are_found_by_email_in_any_case_phone_and_customer_id(
     assert search(crm_client, email=[person.email], phone=[person.phone]) == [first, second]
 
 
-def test_a_search_takes_many_values_and_comes_in_pages(
-    crm_client: httpx.Client, everybody: tuple[Person, ...]
-) -> None:
+def test_a_search_takes_many_values_and_comes_in_pages(crm_client: httpx.Client, everybody: tuple[Person, ...]) -> None:
     some = [p for p in everybody if p.contacts and Trait.HIDDEN_DUPLICATE not in p.traits][:12]
     expected = sorted(c.id for p in some for c in p.contacts if (c.email or "").lower() == p.email.lower())
     assert search(crm_client, email=[p.email for p in some]) == expected
@@ -92,9 +90,7 @@ def test_cards_and_activities_of_a_contact_come_in_pages(
         for contact in person.contacts:
             found, after = [], ""
             while after is not None:
-                page = crm_client.get(
-                    f"/v1/contacts/{contact.id}/{kind}", params={"limit": 1, "after": after}
-                ).json()
+                page = crm_client.get(f"/v1/contacts/{contact.id}/{kind}", params={"limit": 1, "after": after}).json()
                 found += [row["id"] for row in page["items"]]
                 after = page["next"]
             assert found == [row.id for row in rows if row.contact_id == contact.id]
@@ -157,9 +153,7 @@ def test_what_the_companys_own_people_suspended_stays_suspended(
 ) -> None:
     contact = pick(everybody, Trait.MANUAL, Trait.CRM).contacts[0].id
     for status in ("suspended", "active"):
-        answer = crm_client.patch(
-            f"/v1/contacts/{contact}", json={"status": status, "suspended_by": "case-1"}
-        )
+        answer = crm_client.patch(f"/v1/contacts/{contact}", json={"status": status, "suspended_by": "case-1"})
         assert answer.json()["code"] == "suspended_by_other"
     assert crm_client.get(f"/v1/contacts/{contact}").json()["suspended_by"] == "manual"
 
@@ -283,9 +277,7 @@ def test_a_missing_token_file_is_one_clear_line(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_the_log_holds_no_value_that_was_searched_for(
-    crm_process: Any, everybody: tuple[Person, ...]
-) -> None:
+def test_the_log_holds_no_value_that_was_searched_for(crm_process: Any, everybody: tuple[Person, ...]) -> None:
     person = everybody[0]
     with crm_process.client() as client:
         search(client, email=[person.email], phone=[person.phone])

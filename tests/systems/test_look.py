@@ -38,8 +38,7 @@ class Both:
     def erase(self, person: Person, *, but: AbstractSet[str] = frozenset()) -> None:
         kept = "issued_on + interval '7 years' > %(today)s"
         self.sql(
-            f"DELETE FROM payments USING invoices i"
-            f" WHERE i.id = invoice_id AND i.customer_id = %(who)s AND NOT {kept}",
+            f"DELETE FROM payments USING invoices i WHERE i.id = invoice_id AND i.customer_id = %(who)s AND NOT {kept}",
             f"DELETE FROM invoices WHERE customer_id = %(who)s AND NOT {kept}",
             "UPDATE payments SET restricted = true WHERE customer_id = %(who)s",
             "UPDATE invoices SET restricted = true WHERE customer_id = %(who)s",
@@ -59,16 +58,13 @@ class Both:
         old = "suspended_by IS NULL" if status == "suspended" else "suspended_by = 'case-1'"
         self.sql(
             *(
-                f"UPDATE {table} SET suspended_by = {by}, suspended_at = {at}"
-                f" WHERE customer_id = %(who)s AND {old}"
+                f"UPDATE {table} SET suspended_by = {by}, suspended_at = {at} WHERE customer_id = %(who)s AND {old}"
                 for table in ("customers", "invoices", "payments", "usage")
             ),
             who=person.customer_id,
         )
         for ref in person.refs("crm"):
-            answer = self.crm.patch(
-                f"/v1/{ref.replace(':', '/')}", json={"status": status, "suspended_by": "case-1"}
-            )
+            answer = self.crm.patch(f"/v1/{ref.replace(':', '/')}", json={"status": status, "suspended_by": "case-1"})
             assert answer.status_code in {200, 409}
 
 
@@ -96,9 +92,7 @@ def test_all_kinds_done_right_are_found_right(both: Both, everybody: tuple[Perso
     assert found.ok, found.as_json()
     for system in ("billing", "crm"):
         shown = found.as_json()[system]
-        assert shown["expected"] == {
-            goal: shown[goal] for goal in ("gone", "suspended", "resumed", "retained")
-        }
+        assert shown["expected"] == {goal: shown[goal] for goal in ("gone", "suspended", "resumed", "retained")}
         assert shown["gone"] > 0
         assert shown["bystanders_before"] == shown["bystanders_after"]
         assert shown["suspended"] == len(suspended.refs(system))
@@ -107,9 +101,7 @@ def test_all_kinds_done_right_are_found_right(both: Both, everybody: tuple[Perso
     assert found.systems["crm"].retained == 0
 
 
-def test_a_suspension_lifted_between_two_looks_is_found_right(
-    both: Both, everybody: tuple[Person, ...]
-) -> None:
+def test_a_suspension_lifted_between_two_looks_is_found_right(both: Both, everybody: tuple[Person, ...]) -> None:
     person = pick(everybody, Trait.MANUAL, Trait.CRM, Trait.BILLING)
     both.mark(person, "suspended")
     before = both.look()
@@ -163,9 +155,7 @@ def test_a_statutory_record_that_is_open_or_gone_is_found(
         "DELETE FROM usage WHERE id = %(id)s",
     ],
 )
-def test_a_bystander_that_was_touched_is_found(
-    both: Both, everybody: tuple[Person, ...], statement: str
-) -> None:
+def test_a_bystander_that_was_touched_is_found(both: Both, everybody: tuple[Person, ...], statement: str) -> None:
     person, other = everybody[0], everybody[1]
     before = both.look()
     both.erase(person)

@@ -19,9 +19,7 @@ def test_the_same_people_come_out_each_time_and_in_each_process() -> None:
         "print([hash_ for p in people(60, today=date(2026, 4, 1)) for hash_ in"
         " (sorted(p.refs('billing')), sorted(p.refs('crm')), p.email, [i.amount_yen for i in p.invoices])])"
     )
-    there = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
-    )
+    there = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert there.stdout.strip() == str(
         [
             part

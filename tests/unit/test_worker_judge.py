@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from keshi.schemas.tasks import Found, Mode
 UNTIL = date(2031, 3, 31)
 KEPT = Retained("jp.tax", UNTIL, restricted=True)
 LOOSE = Retained("jp.tax", UNTIL, restricted=False)
-STATES = [Gone(), Anonymised(), Suspended(), ProvisionStopped(), Active(), KEPT, LOOSE]
+STATES: list[Any] = [Gone(), Anonymised(), Suspended(), ProvisionStopped(), Active(), KEPT, LOOSE]
 CATEGORIES = ("contacts", "invoices", "usage")
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from datetime import UTC, date, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -368,7 +369,8 @@ def test_who_holds_a_lease_goes_before_those_who_only_look() -> None:
     looks = [pool.submit(Urgency.LOCATE, lambda: order.append("look")) for _ in range(3)]
     act = pool.submit(Urgency.ACT, lambda: order.append("act"))
     gate.set()
-    for future in (first, act, *looks):
+    futures: list[Any] = [first, act, *looks]
+    for future in futures:
         future.result(10)
     assert order == ["act", "look", "look", "look"]
     assert pool.shutdown(5)
@@ -378,7 +380,7 @@ def test_what_a_pool_has_not_begun_when_it_ends_is_cancelled() -> None:
     """And who waits for it is told; what runs comes to its end."""
     pool = Pool(1, "test")
     begun, gate = threading.Event(), threading.Event()
-    running = pool.submit(Urgency.ACT, lambda: begun.set() or gate.wait(10))
+    running = pool.submit(Urgency.ACT, lambda: [step() for step in (begun.set, gate.wait)])
     queued = pool.submit(Urgency.ACT, lambda: 1)
     assert begun.wait(10)
     assert not pool.shutdown(0)

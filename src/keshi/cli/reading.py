@@ -125,7 +125,8 @@ def _show_one(view: RequestView) -> None:
             ("system", "attempt", "reason", "records", "can be decided"),
             [(h.system, h.attempt, h.reason, h.count, ", ".join(h.decisions)) for h in view.held],
         )
-        note(f"Decide: keshi decide {state.request_id} {view.held[0].system} retry --reason …")
+        first = view.held[0]
+        note(f"Decide: keshi decide {state.request_id} {first.system} {'|'.join(first.decisions)} --reason …")
     if view.obligations:
         heading("Obligations")
         table(

@@ -115,9 +115,13 @@ def _begin(consumer: KafkaConsumer, partitions: list[TopicPartition], since: Mar
 
 def closures(settings: KafkaSettings, group: str, idle_seconds: float | None) -> Iterator[RequestClosed]:
     """See `Client.closures`."""
-    consumer = new_consumer(settings, group, max_poll_records=100)
+    topic = settings.topic("requests")
+    # A group that is joined before the topic's partitions are known gets none, until metadata are asked for again.
+    consumer = new_consumer(settings, group, max_poll_records=100, metadata_max_age_ms=5_000)
     try:
-        consumer.subscribe([settings.topic("requests")])
+        if not consumer.partitions_for_topic(topic):
+            raise _missing(topic)
+        consumer.subscribe([topic])
         quiet = time.monotonic()
         while idle_seconds is None or time.monotonic() - quiet < idle_seconds:
             for record in _polled(consumer):
@@ -138,9 +142,13 @@ def _assigned(settings: KafkaSettings) -> tuple[KafkaConsumer, list[TopicPartiti
     partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic))]
     if not partitions:
         consumer.close(autocommit=False)
-        raise ConfigurationError(f"topic {topic} is missing: run `keshi topics apply`")
+        raise _missing(topic)
     consumer.assign(partitions)
     return consumer, partitions
+
+
+def _missing(topic: str) -> ConfigurationError:
+    return ConfigurationError(f"topic {topic} is missing: run `keshi topics apply`")
 
 
 def _polled(consumer: KafkaConsumer) -> list[Any]:

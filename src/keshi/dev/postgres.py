@@ -192,9 +192,7 @@ class PostgresServer:
             handed.unlink()
         if done.returncode != 0:
             ending = "\n".join(f"  | {line}" for line in tail(self.log))
-            raise DevError(
-                f"PostgreSQL could not prepare {self.data} (exit code {done.returncode}):\n{ending}"
-            )
+            raise DevError(f"PostgreSQL could not prepare {self.data} (exit code {done.returncode}):\n{ending}")
 
     def _launch_after_crash(self) -> None:
         deadline = time.monotonic() + _AFTER_CRASH_SECONDS

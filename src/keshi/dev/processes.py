@@ -142,9 +142,7 @@ class Part:
     def _log_hint(self) -> str:
         lines = tail(self.spec.log)
         shown = "\n".join(f"  | {line}" for line in lines)
-        return f" Its log is {self.spec.log}" + (
-            f", which ends with:\n{shown}" if lines else ", and is empty"
-        )
+        return f" Its log is {self.spec.log}" + (f", which ends with:\n{shown}" if lines else ", and is empty")
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:

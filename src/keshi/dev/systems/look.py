@@ -128,9 +128,7 @@ def compare(
     return Findings(found)
 
 
-def _judge(
-    system: str, before: Snapshot, after: Snapshot, wanted: Mapping[str, Expectation], today: date
-) -> Found:
+def _judge(system: str, before: Snapshot, after: Snapshot, wanted: Mapping[str, Expectation], today: date) -> Found:
     old, new = before.systems[system], after.systems[system]
     # A first snapshot that was taken too late would prove nothing: what it lacks counts as wrong.
     wrong = set(wanted.keys() - old.keys())

@@ -227,9 +227,7 @@ def _person(n: int, today: date, random: Random, ids: _Ids) -> Person:
     customer_id = f"C-{n:06d}" if Trait.BILLING in traits else None
     customer = _customer(n, customer_id, name, email, phone, traits) if customer_id else None
     invoices = tuple(_invoices(customer, traits, today, random, ids)) if customer else ()
-    contacts = (
-        tuple(_contacts(n, name, email, phone, customer_id, traits, ids)) if Trait.CRM in traits else ()
-    )
+    contacts = tuple(_contacts(n, name, email, phone, customer_id, traits, ids)) if Trait.CRM in traits else ()
     return Person(
         number=n,
         traits=traits,
@@ -245,9 +243,7 @@ def _person(n: int, today: date, random: Random, ids: _Ids) -> Person:
     )
 
 
-def _customer(
-    n: int, customer_id: str, name: str, email: str, phone: str, traits: frozenset[Trait]
-) -> Customer:
+def _customer(n: int, customer_id: str, name: str, email: str, phone: str, traits: frozenset[Trait]) -> Customer:
     marked = Trait.MANUAL in traits
     return Customer(
         customer_id=customer_id,
@@ -264,12 +260,8 @@ def _invoices(
     customer: Customer, traits: frozenset[Trait], today: date, random: Random, ids: _Ids
 ) -> Iterator[Invoice]:
     year = 365
-    ages = [
-        random.randint(7 * year + 40, 11 * year) for _ in range(random.randint(1, 3)) if Trait.AGED in traits
-    ]
-    ages += [
-        random.randint(10, 7 * year - 40) for _ in range(random.randint(1, 4)) if Trait.RETAINED in traits
-    ]
+    ages = [random.randint(7 * year + 40, 11 * year) for _ in range(random.randint(1, 3)) if Trait.AGED in traits]
+    ages += [random.randint(10, 7 * year - 40) for _ in range(random.randint(1, 4)) if Trait.RETAINED in traits]
     for age in sorted(ages, reverse=True):
         yield Invoice(
             id=next(ids.invoice),
@@ -325,9 +317,7 @@ def _contacts(
     second, third = (f"P-{next(ids.contact):06d}" for _ in range(2))
     # The second is found by the address alone, or by a link too; the third by a link alone, or by two.
     yield Contact(second, name, email.title(), None, None, company, None if n % 3 else first)
-    yield Contact(
-        third, name, f"moved.{n:06d}@office.example", None, None, company, first if n % 2 else second
-    )
+    yield Contact(third, name, f"moved.{n:06d}@office.example", None, None, company, first if n % 2 else second)
 
 
 def _card(contact: Contact, ids: _Ids) -> Card:

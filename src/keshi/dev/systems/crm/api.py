@@ -68,9 +68,7 @@ def answer(store: Store, call: Call, *, before_write: Callable[[], None]) -> Rep
         call: what was asked.
         before_write: called once before each change (tests slow a write with it).
     """
-    fitting = (
-        (name, m, methods) for name, pattern, methods in _ROUTES if (m := re.fullmatch(pattern, call.path))
-    )
+    fitting = ((name, m, methods) for name, pattern, methods in _ROUTES if (m := re.fullmatch(pattern, call.path)))
     route, match, methods = next(fitting, ("?", None, {}))
     if match is None:
         return failure(404, "no_such_path", "there is no such path")
@@ -123,9 +121,7 @@ def _read(store: Store, _at: dict[str, str], call: Call) -> Row:
         if kind not in ids:
             raise BadRequestError(f"a ref starts with one of {', '.join(KINDS)} and a colon")
         ids[kind].append(record_id)
-    found = {
-        f"{kind}:{row['id']}": row for kind, some in ids.items() if some for row in store.read(kind, some)
-    }
+    found = {f"{kind}:{row['id']}": row for kind, some in ids.items() if some for row in store.read(kind, some)}
     return {"found": found, "gone": [ref for ref in refs if ref not in found]}
 
 

@@ -86,11 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         began = time.monotonic()
         with self.server.call() as admitted:
-            reply = (
-                self._reply()
-                if admitted
-                else failure(503, "stopping", "the CRM is stopping; try again later")
-            )
+            reply = self._reply() if admitted else failure(503, "stopping", "the CRM is stopping; try again later")
             self.close_connection |= not admitted
             self._send(reply)
             self.wfile.flush()
@@ -114,9 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _slow(self) -> None:
         if self.server.options.slow_seconds:
-            _log(
-                method=self.command, slowed=True
-            )  # who waits to strike in the middle of a write waits for this
+            _log(method=self.command, slowed=True)  # who waits to strike in the middle of a write waits for this
             time.sleep(self.server.options.slow_seconds)
 
     def _body(self) -> bytes | Reply:

@@ -192,11 +192,7 @@ class Store:
             )
             db.executemany(
                 "INSERT INTO activities (id, contact_id, kind, at, note) VALUES (?, ?, ?, ?, ?)",
-                [
-                    (a.id, a.contact_id, a.kind, a.at.isoformat(), a.note)
-                    for p in everybody
-                    for a in p.activities
-                ],
+                [(a.id, a.contact_id, a.kind, a.at.isoformat(), a.note) for p in everybody for a in p.activities],
             )
 
     def _rows(self, query: str, values: Sequence[object] | dict[str, object]) -> list[Row]:
