@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from keshi.client.errors import NotOverError, UnreadableAnswerError
 from keshi.runtime.kafka import new_consumer
@@ -123,15 +124,15 @@ def closures(settings: KafkaSettings, group: str, idle_seconds: float | None) ->
             raise _missing(topic)
         consumer.subscribe([topic])
         quiet = time.monotonic()
+        dealt_with = True
         while idle_seconds is None or time.monotonic() - quiet < idle_seconds:
             for record in _polled(consumer):
-                quiet = time.monotonic()
+                quiet, dealt_with = time.monotonic(), False
                 answer = _answer(record.value)
                 if isinstance(answer, RequestClosed):
                     yield answer
             # Only here has the caller come back for more, and so dealt with all that was read.
-            if consumer.assignment():
-                consumer.commit()
+            dealt_with = dealt_with or _committed(consumer)
     finally:
         consumer.close(autocommit=False)
 
@@ -145,6 +146,15 @@ def _assigned(settings: KafkaSettings) -> tuple[KafkaConsumer, list[TopicPartiti
         raise _missing(topic)
     consumer.assign(partitions)
     return consumer, partitions
+
+
+def _committed(consumer: KafkaConsumer) -> bool:
+    """Mark what was read as dealt with. In a rebalance that fails: the next try, or somebody else, makes up for it."""
+    try:
+        consumer.commit()
+    except KafkaError:
+        return False
+    return True
 
 
 def _missing(topic: str) -> ConfigurationError:

@@ -69,6 +69,8 @@ def configure(settings: ProcessSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_NamesOnly())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # A broker that is away makes kafka-python say so several times a second; we say it ourselves, once.
+    logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
 
 
 class _NamesOnly(logging.Formatter):
