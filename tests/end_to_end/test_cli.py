@@ -174,7 +174,7 @@ def test_a_person_decides_about_what_waits(keshi: Any, until: Any) -> None:
     decided = keshi("decide", request, "crm", "approve", "--reason", "-", stdin="Checked by hand: all hers.\n")
     assert decided.code == 0, decided.err
 
-    until(lambda: keshi("status", request)["status"] == "closed")
+    until(lambda: keshi("status", request)["status"] == "closed (overdue)")
     shown = keshi("closure", request)
     assert shown.code == 0
     assert "Checked by hand: all hers." in shown.out
