@@ -22,7 +22,7 @@ demo: env ## erase sample people from two running systems, and look whether they
 	@$(BIN)/keshi dev demo
 
 test: lint ## everything that is checked before a change goes in
-	@$(BIN)/pytest -n $(WORKERS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 lint: env ## style, types and layers
 	@$(BIN)/ruff check .

@@ -260,7 +260,11 @@ def test_connections_that_the_server_ended_are_replaced(
 ) -> None:
     task = work("billing", everybody[0])
     located = handler.locate(task)
-    change(billing_database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'keshi'")
+    change(
+        billing_database,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'keshi' AND datname = current_database()",
+    )
     assert set(handler.locate(task).found) == set(located.found)
 
 

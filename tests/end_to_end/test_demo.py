@@ -18,7 +18,8 @@ SECONDS = 240
 
 
 def demo(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("KESHI_KAFKA_")} | environment
+    env = {name: value for name, value in os.environ.items() if not name.startswith("KESHI_KAFKA_")}
+    env |= {"COLUMNS": "200"} | environment
     argv = [sys.executable, "-m", "keshi.cli", "dev", "demo", *options]
     return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
 
