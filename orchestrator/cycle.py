@@ -41,8 +41,9 @@ from keshi.schemas.requests import TaskStatus
 
 log = structlog.get_logger()
 
-_LEASE_MARGIN = timedelta(seconds=5)
-"""No cycle lives this long (the database ends it earlier): a lease with more left cannot be followed by another."""
+_LEASE_MARGIN = timedelta(seconds=6)
+"""A lease with more left cannot be followed by another while a cycle lives that did not take `begin`'s lock: the engine
+gives up such a cycle after `UNLOCKED_SECONDS`, and the database ends one that stands still after four more."""
 _AT_ONCE = timedelta(milliseconds=50)
 _REVIEW = timedelta(days=365)
 """A suspension in force has no end: somebody looks at it after a year."""
@@ -84,14 +85,15 @@ class Decided:
     tasks: list[Any] = field(default_factory=list)
     answers: list[tuple[str, bytes]] = field(default_factory=list)
     not_authentic: list[Report] = field(default_factory=list)
-    due_at: datetime | None = None
+    locked: bool = False
 
 
 class CycleDecision:
     """One cycle of one partition."""
 
-    def __init__(self, tx: Cycle, partition: int, around: Surroundings) -> None:
+    def __init__(self, tx: Cycle, partition: int, around: Surroundings, *, lock: bool = False) -> None:
         self._tx = tx
+        self._lock = lock
         self._partition = partition
         self._around = around
         self._states: dict[str, State] = {}
@@ -129,14 +131,15 @@ class CycleDecision:
             *inputs.due,
         }
         # Whatever stops, re-attempts or holds takes begin's lock first and only then reads: a go is seen, or not given.
-        locked = bool(stops or inputs.due)
-        if locked:
+        self.out.locked = bool(self._lock or stops or inputs.due)
+        if self.out.locked:
             tx.lock_partition()
         self._states = dict(tx.states(wanted))
         leased = {*(r.request_id for r in inputs.reports), *(m.request_id for m in stops), *inputs.due}
         self._leases = tx.leases(leased)
-        if not locked and self._may_be_followed(inputs.reports):
+        if not self.out.locked and self._may_be_followed(inputs.reports):
             tx.lock_partition()
+            self.out.locked = True
             self._leases = tx.leases(leased)
         holders = {h for m in submits for h in m.case.subject} | {
             h for s in self._states.values() if s.waits_for and s.case for h in s.case.subject

@@ -55,6 +55,8 @@ DUE_A_CYCLE = 100
 OUTBOX_AT_TAKE = 10_000
 COLLISIONS = 5
 """How often in a row two transactions may write the same thing before the data are to blame."""
+UNLOCKED_SECONDS = 1.0
+"""How long a cycle over reports may live without `begin`'s lock; one that is slower is done again with it."""
 _SETTLE_SECONDS = 0.25
 _PROBE_SECONDS = 0.05
 _BACKOFF_SECONDS = (0.02, 0.1, 0.3, 1.0, 2.0)
@@ -258,11 +260,14 @@ class OrchestratorEngine:
         last: Record | None,
     ) -> None:
         made: list[Decided] = []
+        began = [0.0]
+        slow = [False]
 
         def decide(tx: Cycle) -> tuple[Batch, Sequence[OutboxRow]]:
+            began[0] = time.monotonic()
             with _deciding():
                 taken = inputs or _taken(tx)
-                decided = CycleDecision(tx, owned.lane.partition, self._around).decide(taken)
+                decided = CycleDecision(tx, owned.lane.partition, self._around, lock=slow[0]).decide(taken)
             made[:] = [decided]
             for record, part in bad:
                 self._quarantine(owned, decided.batch, record, part)
@@ -276,7 +281,13 @@ class OrchestratorEngine:
                 self._hot.add(owned.lane.partition)
             return decided.batch, decided.batch.outbox
 
-        self._commit(owned, to, decide)
+        def in_time() -> None:
+            if taken_reports and not made[0].locked and time.monotonic() - began[0] > UNLOCKED_SECONDS:
+                slow[0] = True
+                raise Passing("a cycle without begin's lock took too long: again with it")
+
+        taken_reports = bool(inputs and inputs.reports)
+        self._commit(owned, to, decide, in_time)
         hit("orchestrator.after_cycle_commit")
         batch = made[0].batch if made else Batch()
         owned.sender.send(batch.outbox)
@@ -332,8 +343,21 @@ class OrchestratorEngine:
 
         self._commit(owned, owned.position.next, later)
 
-    def _commit(self, owned: _Owned, to: int, decide: Callable[[Cycle], tuple[Batch, Sequence[OutboxRow]]]) -> None:
-        """One transaction, tried again in place while its failure may pass."""
+    def _commit(
+        self,
+        owned: _Owned,
+        to: int,
+        decide: Callable[[Cycle], tuple[Batch, Sequence[OutboxRow]]],
+        in_time: Callable[[], None] = lambda: None,
+    ) -> None:
+        """One transaction, tried again in place while its failure may pass.
+
+        Args:
+            owned: The lane.
+            to: Its next offset afterwards.
+            decide: What to write.
+            in_time: Called right before the commit; raises `Passing` where it comes too late.
+        """
         for attempt in range(1_000_000):
             done = owned.sender.settle()
             try:
@@ -341,6 +365,7 @@ class OrchestratorEngine:
                     batch, _ = decide(tx)
                     batch.outbox_done.extend(done)
                     tx.write(batch)
+                    in_time()
             except Passing as e:
                 if isinstance(e, Raced) and attempt >= COLLISIONS:
                     raise Lasting(str(e)) from None

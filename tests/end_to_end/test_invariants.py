@@ -1,7 +1,6 @@
 """The invariants, each by its name. Breaking one is the worst defect there is."""
 
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from keshi.orchestrator import admission
 from keshi.orchestrator.events import EVENTS
+from keshi.orchestrator.ledger.postgres import PostgresCycle
 from keshi.orchestrator.request import State, replay
 from keshi.orchestrator.stream.port import Lane, NotOwner, Record
 from keshi.runtime.kafka import handler_group, new_consumer, partition_of
@@ -230,6 +230,25 @@ def test_no_false_closure_over_less_than_everything_that_was_found(
         assert world.state(rid).tasks["shop"].reason == "more_found_since"
     finally:
         world.close()
+
+
+def test_no_false_closure_by_a_cycle_that_is_slow(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without begin's lock another lease could follow while it lasts: it is done again, with the lock."""
+    rid, task, go = begun(shop, [("profile", "p1")])
+    shop.report(shop.failed(task, "not_this_attempt", lease_id="0" * 32))
+    locks: list[int] = []
+    lock = PostgresCycle.lock_partition
+
+    def counted(tx: PostgresCycle) -> None:
+        locks.append(1)
+        lock(tx)
+
+    monkeypatch.setattr(PostgresCycle, "lock_partition", counted)
+    monkeypatch.setattr("keshi.orchestrator.engine.UNLOCKED_SECONDS", -1.0)
+    monkeypatch.setattr("keshi.orchestrator.cycle._LEASE_MARGIN", timedelta(0))
+    shop.report(shop.completed(task, go))
+    assert shop.state(rid).closed
+    assert len(locks) == 1, "the first try took no lock and was given up"
 
 
 def _go(answer: Any) -> Go | None:
@@ -475,12 +494,13 @@ def _column(world: World, table: str) -> str:
 def test_waiting_requests_begin_when_a_recheck_finds_the_elder_gone(shop: World) -> None:
     """Also when the message that says so was lost."""
     elder, younger = command(), command()
-    shop.send(cloudevent(elder), cloudevent(younger))
+    shop.send(cloudevent(elder))
+    shop.answer(elder["request_id"], "RequestAccepted")
+    shop.send(cloudevent(younger))
     shop.until(lambda: shop.state(younger["request_id"]).waits_for)
     with shop.db.begin() as connection:
         connection.execute(text("DELETE FROM claims WHERE request_id = :r"), {"r": elder["request_id"]})
     shop.until(lambda: shop.state(younger["request_id"]).status is RequestStatus.OPEN)
-    assert time.monotonic()
 
 
 def test_nothing_waits_silently_after_the_closure(shop: World) -> None:
