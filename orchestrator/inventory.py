@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from keshi.orchestrator.inventory_rules import Finding, Place, findings
 from keshi.runtime.settings import ConfigurationError
 from keshi.schemas.identifiers import KNOWN_TYPES
-from keshi.schemas.inventory import Category, ExpectedResidue, Inventory, Retention, System
+from keshi.schemas.inventory import Category, ExpectedResidue, Holder, Inventory, Retention, System
 
 MAX_BYTES: Final = 2_000_000
 MAX_NODES: Final = 300_000
@@ -23,6 +23,7 @@ _LEVELS: Final[Mapping[tuple[str, ...], type[BaseModel]]] = {
     (): Inventory,
     ("systems",): System,
     ("systems", "categories"): Category,
+    ("systems", "categories", "holder"): Holder,
     ("systems", "categories", "retention"): Retention,
     ("systems", "residue"): ExpectedResidue,
 }

@@ -167,29 +167,39 @@ def _retention(system: Seen) -> Iterator[Finding]:
 
 def _abroad(systems: list[Seen]) -> Iterator[Finding]:
     home = {s.raw.get("country") for s in systems if s.raw.get("role") == Role.OWN.value}
-    for system in systems:
-        role, country = system.raw.get("role"), system.raw.get("country")
+    for place, holder in _holders(systems):
+        role, country = holder.get("role"), holder.get("country")
         if role == Role.RECIPIENT_ABROAD.value:
-            if not system.raw.get("basis"):
+            if not holder.get("basis"):
                 yield Finding(
-                    system.at("role"),
+                    (*place, "role"),
                     "a recipient abroad has no basis",
                     "add `basis:` with what allows the provision (APPI 28): consent, an equivalent system, a country",
                 )
             if country in home:
                 yield Finding(
-                    system.at("country"),
+                    (*place, "country"),
                     "a recipient abroad is in a country of your own systems",
                     "check country and role",
                     note=True,
                 )
-        elif role != Role.OWN.value and home and country not in home and not system.raw.get("basis"):
+        elif role != Role.OWN.value and home and country not in home and not holder.get("basis"):
             yield Finding(
-                system.at("country"),
+                (*place, "country"),
                 "its holder is in another country than your own systems, and no basis is given",
                 "add `basis:` with what allows it (APPI 28), or make its role recipient_abroad",
                 note=True,
             )
+
+
+def _holders(systems: Iterable[Seen]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """Who holds data: each system, and each category that names a holder of its own."""
+    for system in systems:
+        yield system.at(), system.raw
+        for i, category in enumerate(_list(system.raw.get("categories"))):
+            holder = category.get("holder") if isinstance(category, dict) else None
+            if isinstance(holder, dict):
+                yield system.at("categories", i, "holder"), holder
 
 
 def _actions(systems: list[Seen]) -> Iterator[Finding]:
@@ -216,7 +226,10 @@ def _actions(systems: list[Seen]) -> Iterator[Finding]:
                 "add resume_use, if its handler can",
                 note=True,
             )
-    if any(s.raw.get("role") in _OTHERS for s in systems) and Action.STOP_PROVISION.value not in offered:
+    if (
+        any(holder.get("role") in _OTHERS for _, holder in _holders(systems))
+        and Action.STOP_PROVISION.value not in offered
+    ):
         yield Finding(
             ("systems",),
             "data go to others, and no system can stop that: such commands would be rejected",

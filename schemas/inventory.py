@@ -29,12 +29,27 @@ class Retention(Model):
     years: Annotated[int, Field(ge=1, le=100)]
 
 
+class Holder(Model):
+    """Who holds data, as far as the law asks (APPI 27(5), 28)."""
+
+    role: Role
+    country: Country
+    basis: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+    @model_validator(mode="after")
+    def _based(self) -> Self:
+        if self.role is Role.RECIPIENT_ABROAD and not self.basis:
+            raise ValueError("a recipient abroad needs its basis (APPI 28)")
+        return self
+
+
 class Category(Model):
-    """One kind of data in one system."""
+    """One kind of data in one system; or what one affiliate holds, and then with a holder of its own."""
 
     name: Name
     title: Annotated[str, Field(min_length=1, max_length=200)]
-    purposes: tuple[Name, ...] = ()
+    holder: Holder | None = None
+    purposes: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
     retention: tuple[Retention, ...] = ()
 
 

@@ -202,8 +202,8 @@ def plan(random: Random, hits: int) -> list[Round]:
 
 def run(stack: Stack, seed: int, hits: int, armoury: Armoury) -> Judgement:
     """Everything from the first command to the judgement."""
-    crm_store = stack.crm.data / "crm.sqlite3"
-    before = stores.read(stack.billing.owner_dsn, crm_store)
+    crm_store = Path(stack.settled["crm"].inside["data"]) / "crm.sqlite3"
+    before = stores.read(stack.settled["billing"].inside["dsn"], crm_store)
     random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
     bootstrap = stack.kafka.bootstrap
     with ExitStack() as cleanup:
@@ -226,7 +226,7 @@ def run(stack: Stack, seed: int, hits: int, armoury: Armoury) -> Judgement:
         left = going.open(set(going.sent))
         held = frozenset(r for r in left if held_tasks(stack.api_url, stack.api_token, r))
     messages = [m for topic in ("requests", "quarantine") for m in read_all(bootstrap, stack.kafka.topic(topic))]
-    after = stores.read(stack.billing.owner_dsn, crm_store)
+    after = stores.read(stack.settled["billing"].inside["dsn"], crm_store)
     return oracle.judge(Evidence(before, after, tuple(going.sent.values()), messages, held, stack.sample.today))
 
 
@@ -311,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         orchestrators=2,
         workers=2,
         restarts_a_minute=30,
-        crm_slow_ms=20,
+        slow_ms=20,
         env=ENV,
     )
     right = False

@@ -78,11 +78,11 @@ def states(union: Union, verified: Verified) -> dict[str, str]:
 
 
 def billing_rows(dsn: str) -> Snapshot:
-    return Snapshot({"billing": snapshots._billing(dsn), "crm": {}})
+    return Snapshot({"billing": snapshots.sql_rows(dsn), "crm": {}})
 
 
 def crm_rows(data: Path) -> Snapshot:
-    return Snapshot({"billing": {}, "crm": snapshots._crm(data)})
+    return Snapshot({"billing": {}, "crm": snapshots.file_rows(data / "crm.sqlite3")})
 
 
 def judged(system: str, before: Snapshot, after: Snapshot, what: Mapping[Action, Iterable[Person]]) -> look.Found:

@@ -70,7 +70,7 @@ def test_every_kind_of_person_is_erased_and_nobody_else_is_touched(
         assert set(verified.states) <= {Gone()}
     found = judged("crm", before, crm_rows(crm_process.data), {ERASE: chosen})
     assert found.ok, found.as_json()
-    assert found.gone > 0
+    assert found.right["gone"] > 0
 
 
 @pytest.mark.parametrize("kind", ["customer_id", "email", "phone"])

@@ -101,9 +101,9 @@ def test_one_line_of_json_says_all_that_another_program_needs(
             assert api.get("/readyz").status_code == 200
             assert api.get("/v1/requests").json()["requests"] == []
         assert httpx.get(f"{told['api_url']}/v1/requests").status_code == 401
-        with psycopg.connect(told["systems"]["billing"]) as billing:
+        with psycopg.connect(told["systems"]["billing"]["dsn"]) as billing:
             assert billing.execute("SELECT count(*) FROM customers").fetchone() == (36,)
-        assert httpx.get(f"{told['systems']['crm']}/healthz").status_code == 200
+        assert httpx.get(f"{told['systems']['crm']['url']}/healthz").status_code == 200
         secret = [path for path in (directory / "keys").rglob("*") if path.is_file()]
         assert secret
         assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}

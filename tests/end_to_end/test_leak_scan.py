@@ -54,7 +54,7 @@ class Scene:
 
     def own_stores(self) -> list[Path]:
         """Where the systems keep what is theirs."""
-        return [self.stack.directory / "billing" / "data", self.stack.crm.data]
+        return [self.stack.directory / "billing" / "data", Path(self.stack.settled["crm"].inside["data"])]
 
     def commands_on_disk(self) -> list[Path]:
         assert self.stack.kafka_data is not None
@@ -141,7 +141,7 @@ def scene() -> Iterator[Scene]:
 
 def put_into_the_systems(scene: Scene, mark: Mark, number: int) -> None:
     recent = datetime.now(UTC).date() - timedelta(days=200)
-    with psycopg.connect(scene.stack.billing.owner_dsn) as db:
+    with psycopg.connect(scene.stack.settled["billing"].inside["dsn"]) as db:
         db.execute(
             "INSERT INTO customers (customer_id, name, email, phone, address) VALUES (%s, %s, %s, %s, %s)",
             (mark.customer_id, f"Marked {mark.email}", mark.email, mark.phone, mark.phone),
@@ -155,7 +155,7 @@ def put_into_the_systems(scene: Scene, mark: Mark, number: int) -> None:
             "INSERT INTO usage (id, customer_id, day, units) VALUES (%s, %s, %s, 1)",
             (9_000_000 + number, mark.customer_id, recent),
         )
-    with closing(sqlite3.connect(scene.stack.crm.data / "crm.sqlite3")) as store, store:
+    with closing(sqlite3.connect(Path(scene.stack.settled["crm"].inside["data"]) / "crm.sqlite3")) as store, store:
         store.execute(
             "INSERT INTO contacts (id, name, email, phone, customer_id, company) VALUES (?, ?, ?, ?, ?, 'x')",
             (f"P-{900_001 + number}", mark.email, mark.email, mark.phone, mark.customer_id),

@@ -22,7 +22,11 @@ def up(
     ledger: Annotated[
         str | None, typer.Option(metavar="URL", help="postgresql://… that exists. Default: a server of its own.")
     ] = None,
-    people: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sample people in both systems.")] = _UP.people,
+    inventory: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Another inventory. Workers of systems of your own are not started."),
+    ] = None,
+    people: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sample people in the systems.")] = _UP.people,
     partitions: Annotated[int, typer.Option(min=1, max=1000, help="Partitions of the topics.")] = _UP.partitions,
     prefix: Annotated[str | None, typer.Option(help="Of all topics. Default: KESHI_KAFKA_PREFIX, or `keshi.`.")] = None,
     data: Annotated[
@@ -43,7 +47,7 @@ def up(
     commands_segment: Annotated[
         str | None, typer.Option(metavar="TIME", help="Close a segment of `commands` after this time (1d).")
     ] = None,
-    crm_slow_ms: Annotated[int, typer.Option(min=0, help="The CRM waits so long before each write.")] = 0,
+    slow_ms: Annotated[int, typer.Option(min=0, help="Systems with an API wait so long before a write.")] = 0,
 ) -> None:
     """Start a broker, the ledger, orchestrator, API, workers and reference systems with sample people.
 
@@ -51,6 +55,7 @@ def up(
     """
     options = UpOptions(
         ledger=ledger,
+        inventory=inventory,
         people=people,
         partitions=partitions,
         prefix=prefix,
@@ -62,7 +67,7 @@ def up(
         restart=restart,
         commands_retention_ms=milliseconds(commands_retention) if commands_retention else None,
         commands_segment_ms=milliseconds(commands_segment) if commands_segment else None,
-        crm_slow_ms=crm_slow_ms,
+        slow_ms=slow_ms,
     )
     with extras():
         from keshi.dev.up import run_up  # noqa: PLC0415 - the base install lacks what it imports
@@ -71,7 +76,7 @@ def up(
 
 @app.command("demo")
 def demo(
-    people: Annotated[int, typer.Option(min=40, max=1_000_000, help="Sample people in both systems.")] = _DEMO.people,
+    people: Annotated[int, typer.Option(min=40, max=1_000_000, help="Sample people in the systems.")] = _DEMO.people,
     seconds: Annotated[
         float, typer.Option(min=1, max=3600, help="In this time all requests have to be closed.")
     ] = _DEMO.seconds,

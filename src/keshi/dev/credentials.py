@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,24 +15,20 @@ class Credentials:
     """Where they lie, and those that have to be handed over in the clear.
 
     Attributes:
+        directory: where they lie.
         kek_file: the key-encryption key, as `KESHI_KEK_FILE` wants it.
         tokens_file: hashes of all tokens, as `KESHI_TOKENS_FILE` wants it.
-        crm_token_file: what the CRM asks of its callers.
         workers: by system, the token of its workers.
         reader: may look at requests and closures.
         decider: may decide, too.
-        crm_token: the content of `crm_token_file`.
-        billing_password: of the role that the billing handler uses.
     """
 
+    directory: Path
     kek_file: Path
     tokens_file: Path
-    crm_token_file: Path
     workers: dict[str, str] = field(repr=False)
     reader: str = field(repr=False)
     decider: str = field(repr=False)
-    crm_token: str = field(repr=False)
-    billing_password: str = field(repr=False)
 
 
 def prepare(directory: Path, systems: Sequence[str]) -> Credentials:
@@ -43,16 +38,13 @@ def prepare(directory: Path, systems: Sequence[str]) -> Credentials:
     _kept(kek_file, lambda: new_key_line("dev-1"))
     holders = {f"worker:{system}": (Role.WORKER, system) for system in systems}
     tokens = _tokens(directory, {**holders, "staff:reader": (Role.READER, None), "staff:decider": (Role.DECIDER, None)})
-    crm_token_file = directory / "crm.token"
     return Credentials(
+        directory=directory,
         kek_file=kek_file,
         tokens_file=directory / "tokens.yaml",
-        crm_token_file=crm_token_file,
         workers={system: tokens[f"worker:{system}"] for system in systems},
         reader=tokens["staff:reader"],
         decider=tokens["staff:decider"],
-        crm_token=_kept(crm_token_file, lambda: secrets.token_urlsafe(24)),
-        billing_password=_kept(directory / "billing.password", lambda: secrets.token_urlsafe(24)),
     )
 
 

@@ -100,13 +100,13 @@ def _listed(phases: Mapping[str, float]) -> str:
 def _play(stack: Stack, options: DemoOptions, show: Shown) -> Story:
     everybody = stack.sample.people()
     play = script(everybody, _PARTITIONS)
-    before = snapshot(stack.billing.owner_dsn, stack.crm.data)
+    before = snapshot(stack.settled.values())
     with Sender(stack.kafka) as sender:
         began = time.monotonic()
         _send(stack, sender, play.steps, options, show)
         told = _told(stack, [step for step in play.steps if step.kind == "RecordNotice"])
-        show(f"All commands were answered after {time.monotonic() - began:.1f} s; now a look into both systems.")
-        after = snapshot(stack.billing.owner_dsn, stack.crm.data)
+        show(f"All commands were answered after {time.monotonic() - began:.1f} s; now a look into all systems.")
+        after = snapshot(stack.settled.values())
         findings = compare(before, after, play.expectations, today=stack.sample.today)
         wrong = {step.title: problem for step in play.steps if (problem := sender.wrong(step))}
         if not told:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from keshi.dev.demo_commands import Step
 from keshi.dev.demo_sender import Sender
-from keshi.dev.systems.look import Findings
+from keshi.dev.systems.look import Findings, Goal
 from keshi.schemas.closure import ClosureRecord, SystemRecord
 from keshi.schemas.outcomes import CategoryOutcome
 
@@ -141,23 +141,15 @@ def _seal(record: ClosureRecord) -> RenderableType:
 
 
 def look(console: Console, findings: Findings) -> None:
-    """What was found in both systems, past all handlers."""
-    table = Table(title="A look into both systems, past all handlers (records)", title_justify="left")
-    for name in ("system", "gone", "suspended", "resumed", "retained, restricted", "everybody else", "wrong"):
+    """What was found in the systems, past all handlers."""
+    table = Table(title="A look into all systems, past all handlers (records)", title_justify="left")
+    for name in ("system", *(goal.value for goal in Goal if goal is not Goal.SAME), "everybody else", "wrong"):
         table.add_column(name)
     for system, found in findings.systems.items():
         same = found.bystanders_before == found.bystanders_after
         table.add_row(
             system,
-            *(
-                f"{right} of {found.expected[goal]}"
-                for goal, right in (
-                    ("gone", found.gone),
-                    ("suspended", found.suspended),
-                    ("resumed", found.resumed),
-                    ("retained", found.retained),
-                )
-            ),
+            *(f"{found.right[goal]} of {wanted}" if wanted else "" for goal, wanted in found.expected.items()),
             "untouched" if same else Text("CHANGED", style="bold red"),
             Text(str(len(found.wrong)), style="bold red" if found.wrong else ""),
         )

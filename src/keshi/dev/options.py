@@ -11,7 +11,9 @@ class UpOptions:
 
     Attributes:
         ledger: `postgresql://…` of an existing database; None starts a server for it.
-        people: how many sample people both systems hold.
+        inventory: another inventory than the reference company's. Of its systems, those that keshi has a reference
+            system for are started with their workers; for the others, the settings of a worker are written down.
+        people: how many sample people the systems hold.
         partitions: of each topic that belongs to requests.
         prefix: of all topics; None takes `KESHI_KAFKA_PREFIX`, or `keshi.`.
         json: print one line of JSON on standard output when all parts are ready.
@@ -23,12 +25,13 @@ class UpOptions:
         restarts_a_minute: a part that dies more often has to wait for its next start.
         commands_retention_ms: how long `commands` keeps a message; None keeps the default.
         commands_segment_ms: how long a segment of `commands` is written to; None keeps the default.
-        crm_slow_ms: the CRM waits so long before each write.
+        slow_ms: each reference system with a process of its own waits so long before each write.
         env: further environment of keshi's processes; it wins over everything else. Tuning such as
             `KESHI_LEASE_SECONDS` may stand here or in the environment of this process.
     """
 
     ledger: str | None = field(default=None, repr=False)  # may hold a password
+    inventory: Path | None = None
     people: int = 1000
     partitions: int = 4
     prefix: str | None = None
@@ -41,7 +44,7 @@ class UpOptions:
     restarts_a_minute: int = 12
     commands_retention_ms: int | None = None
     commands_segment_ms: int | None = None
-    crm_slow_ms: int = 0
+    slow_ms: int = 0
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
 
 

@@ -1,6 +1,7 @@
 """How keshi's own processes are started: the same commands and settings that a deployment uses."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from keshi.dev import places
 from keshi.dev.credentials import Credentials
 from keshi.dev.processes import PartSpec
-from keshi.dev.reference import Billing
+from keshi.dev.systems.site import Settled
 from keshi.runtime.settings import KafkaSettings
 
 INVENTORY = Path(__file__).with_name("inventory.yaml")
@@ -46,8 +47,8 @@ class Programs:
         kafka: where the broker is.
         ledger_url: where the ledger is.
         credentials: see there.
-        billing: where the billing database is.
-        crm_url: where the CRM is.
+        inventory: the systems that there are.
+        settled: the reference systems, by name.
         api_port: where the API will answer.
         failpoints_dir: where failpoints are armed.
         env: what wins over everything else.
@@ -57,8 +58,8 @@ class Programs:
     kafka: KafkaSettings
     ledger_url: str = field(repr=False)
     credentials: Credentials
-    billing: Billing
-    crm_url: str
+    inventory: Path
+    settled: Mapping[str, Settled]
     api_port: int
     failpoints_dir: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -80,18 +81,26 @@ class Programs:
         port = places.free_port()
         env = {
             "KESHI_WORKER_HEALTH_PORT": str(port),
-            "KESHI_API_URL": self.api_url,
-            "KESHI_API_TOKEN": self.credentials.workers[system],
-            "KESHI_BILLING_DSN": self.billing.handler_dsn,
-            "KESHI_CRM_URL": self.crm_url,
-            "KESHI_CRM_TOKEN_FILE": str(self.credentials.crm_token_file),
+            **self._worker(system),
+            **self.settled[system].handler,
         }
         return self._program(_numbered(f"worker-{system}", number), ("handler", "run", system), env, port)
+
+    def write(self, system: str) -> Path:
+        """A file of `NAME=value` lines with what a worker of somebody's own system needs, to be read by a shell."""
+        path = self.directory / "keys" / f"worker-{system}.env"
+        path.touch(mode=0o600)
+        lines = {**_PATIENCE, **self._common(), **self._worker(system)}
+        path.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in lines.items()), encoding="utf-8")
+        return path
+
+    def _worker(self, system: str) -> dict[str, str]:
+        return {"KESHI_API_URL": self.api_url, "KESHI_API_TOKEN": self.credentials.workers[system]}
 
     def _ledger(self) -> dict[str, str]:
         return {
             "KESHI_LEDGER_URL": self.ledger_url,
-            "KESHI_INVENTORY": str(INVENTORY),
+            "KESHI_INVENTORY": str(self.inventory),
             "KESHI_TOKENS_FILE": str(self.credentials.tokens_file),
             "KESHI_KEK_FILE": str(self.credentials.kek_file),
             "KESHI_ORCHESTRATOR_GROUP": f"{self.kafka.prefix}orchestrator",

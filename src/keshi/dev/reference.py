@@ -1,20 +1,20 @@
-"""The two reference systems of a development environment, with sample people in them."""
+"""The reference systems of a development environment, with sample people in them."""
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Final
 
 from keshi.dev import places
-from keshi.dev.credentials import Credentials
-from keshi.dev.postgres import PostgresServer, drop_database
+from keshi.dev.postgres import drop_database
 from keshi.dev.processes import PartSpec
-from keshi.dev.systems import billing, crm
+from keshi.dev.systems import billing, crm, snapshots
 from keshi.dev.systems.crm import store
 from keshi.dev.systems.people import Person, people
-
-_DATABASE = "billing"
+from keshi.dev.systems.site import Settled, Site
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,6 @@ class Sample:
         return people(self.number, today=self.today)
 
 
-@dataclass(frozen=True)
-class Billing:
-    """Where the billing database is.
-
-    Attributes:
-        owner_dsn: for a look past all handlers.
-        handler_dsn: for the handler's role.
-    """
-
-    owner_dsn: str = field(repr=False)
-    handler_dsn: str = field(repr=False)
-
-
 def sample(directory: Path, number: int) -> Sample:
     """Who is in the systems of this directory, or is to be."""
     try:
@@ -63,35 +50,58 @@ def keep_sample(directory: Path, filled: Sample) -> None:
     (directory / "sample.json").write_text(text, encoding="ascii")
 
 
-def fill_billing(server: PostgresServer, credentials: Credentials, who: Sample) -> Billing:
+def settle_billing(site: Site) -> Settled:
     """The database on a running server, with its tables, its role and its people."""
-    if who.fresh:
-        drop_database(server.dsn(), _DATABASE)  # what an interrupted start left behind
-        server.create_database(_DATABASE)
-    dsn = server.dsn(_DATABASE)
-    handler = billing.create(dsn, password=credentials.billing_password)
-    if who.fresh:
-        billing.seed(dsn, who.people())
-    return Billing(dsn, handler)
+    dsn = new_database(site, "billing")
+    handler = billing.create(dsn, password=site.secret("billing.password"))
+    if site.fresh:
+        billing.seed(dsn, site.people)
+    return Settled(
+        system="billing",
+        address=without_password(dsn),
+        handler={"KESHI_BILLING_DSN": handler},
+        rows=lambda: snapshots.sql_rows(dsn),
+        inside={"dsn": dsn},
+    )
 
 
-@dataclass(frozen=True)
-class Crm:
-    """Where the CRM is, and how its process is started."""
+def new_database(site: Site, name: str) -> str:
+    """A database of this name on the server of the site, empty where the site is fresh: its owner's DSN."""
+    if site.fresh:
+        drop_database(site.server.dsn(), name)  # what an interrupted start left behind
+        site.server.create_database(name)
+    return site.server.dsn(name)
 
-    url: str
-    data: Path
-    spec: PartSpec
 
-
-def fill_crm(directory: Path, credentials: Credentials, who: Sample, *, slow_ms: int) -> Crm:
-    """The CRM's store with its people; the process is started by whoever owns it."""
-    data = directory / "data"
-    if who.fresh:
+def settle_crm(site: Site) -> Settled:
+    """The CRM's store with its people, and its process."""
+    data = site.directory / "data"
+    if site.fresh:
         shutil.rmtree(data, ignore_errors=True)  # what an interrupted start left behind
     data.mkdir(parents=True, exist_ok=True)
-    if who.fresh:
-        store.seed(data, who.people())
+    if site.fresh:
+        store.seed(data, site.people)
     port = places.free_port()
-    argv = crm.command(data, port, credentials.crm_token_file, slow_ms=slow_ms)
-    return Crm(f"http://127.0.0.1:{port}", data, PartSpec("crm", tuple(argv), directory / "crm.log", cwd=directory))
+    url, token_file = f"http://127.0.0.1:{port}", site.secret_file("crm.token")
+    argv = crm.command(data, port, token_file, slow_ms=site.slow_ms)
+    site.start(PartSpec("crm", tuple(argv), site.directory / "crm.log", cwd=site.directory), f"{url}/healthz")
+    return Settled(
+        system="crm",
+        address=url,
+        handler={"KESHI_CRM_URL": url, "KESHI_CRM_TOKEN_FILE": str(token_file)},
+        rows=lambda: snapshots.file_rows(data / "crm.sqlite3"),
+        inside={"url": url, "data": str(data), "token": site.secret("crm.token")},
+    )
+
+
+SETTLE: Final[Mapping[str, Callable[[Site], Settled]]] = {
+    "billing": settle_billing,
+    "crm": settle_crm,
+}
+"""How each system of the inventory settles."""
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

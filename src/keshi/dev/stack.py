@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,9 +23,12 @@ from keshi.dev.errors import DevError, PartDiedError
 from keshi.dev.keeper import Keeper, KeepOptions, Say, Startable
 from keshi.dev.options import UpOptions
 from keshi.dev.postgres import PostgresOptions, PostgresServer
-from keshi.dev.processes import Part, answers
+from keshi.dev.processes import Part, PartSpec, answers
 from keshi.dev.programs import INVENTORY, Program, Programs
+from keshi.dev.reference import without_password
 from keshi.dev.supervisor import Supervisor
+from keshi.dev.systems.people import Person
+from keshi.dev.systems.site import Settled, Site
 from keshi.orchestrator.inventory import load as load_inventory
 from keshi.orchestrator.ledger.migrate import migrate
 from keshi.orchestrator.ledger.postgres import connect
@@ -33,7 +36,7 @@ from keshi.runtime import topics
 from keshi.runtime.settings import KafkaSettings, load
 
 _READY_SECONDS = 90.0
-_CRM_SECONDS = 30.0
+_SYSTEM_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 _DATABASE = "keshi"
 _SMALL = {"shared_buffers": "32MB", "max_connections": "100"}
@@ -42,9 +45,9 @@ _SMALL = {"shared_buffers": "32MB", "max_connections": "100"}
 class Stack:
     """All parts of one development environment, as a context manager that starts and ends them.
 
-    Parts are called `kafka`, `ledger`, `billing`, `crm`, `orchestrator`, `api`, `worker-billing` and
-    `worker-crm`; a second one of a kind has a number behind its name (`orchestrator-2`). Servers that
-    exist already (`KESHI_KAFKA_BOOTSTRAP`, `UpOptions.ledger`) are no parts.
+    Parts are called `kafka`, `ledger`, `orchestrator`, `api`, `worker-billing` and so on for each system, and
+    as the processes of the reference systems (`billing`, `crm`, …); a second one of a kind has a number behind
+    its name (`orchestrator-2`). Servers that exist already (`KESHI_KAFKA_BOOTSTRAP`, `UpOptions.ledger`) are no parts.
 
     Args:
         options: what to start.
@@ -58,12 +61,12 @@ class Stack:
     ledger_url: str
     credentials: Credentials
     sample: reference.Sample
-    billing: reference.Billing
-    crm: reference.Crm
+    settled: Mapping[str, Settled]
     programs: Programs
 
     def __init__(self, options: UpOptions | None = None, say: Say | None = None) -> None:
         self.options = options or UpOptions()
+        self.inventory = (self.options.inventory or INVENTORY).absolute()
         self.phases: dict[str, float] = {}
         self.addresses: dict[str, str] = {}
         self.directory = Path()
@@ -73,8 +76,9 @@ class Stack:
         self._supervisor = Supervisor()
         self._keepers: dict[str, Keeper] = {}
         self._programs: dict[str, Program] = {}
+        self._answering: dict[str, Callable[[], bool]] = {}
         self._closing = Event()
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="start")
+        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="start")
 
     # --- beginning and end
 
@@ -125,7 +129,7 @@ class Stack:
 
     def _start(self) -> None:
         options = self.options
-        self.systems = tuple(system.name for system in load_inventory(INVENTORY).systems)
+        self.systems = tuple(system.name for system in load_inventory(self.inventory).systems)
         self.directory = options.data.absolute() if options.data else places.run_directory("keshi-dev-")
         self.directory.mkdir(parents=True, exist_ok=True)
         self.credentials = prepare(self.directory / "keys", self.systems)
@@ -164,8 +168,7 @@ class Stack:
         kafka = self._pool.submit(self._start_kafka)
         if external_kafka():
             _result(kafka)
-        billing = self._pool.submit(self._start_billing)
-        crm = self._pool.submit(self._start_crm)
+        systems = self._pool.submit(self._start_systems)
         migrated = _result(ledger)
         created = _result(kafka)
         if migrated and not created:
@@ -173,7 +176,7 @@ class Stack:
                 f"The topics {self.kafka.prefix}… were there before this new ledger: commands that stand in them are "
                 "carried out again, on the sample people. To keep apart, set KESHI_KAFKA_PREFIX to another prefix."
             )
-        self.billing, self.crm = _result(billing), _result(crm)
+        self.settled = _result(systems)
         if self.sample.fresh:
             reference.keep_sample(self.directory, self.sample)
 
@@ -216,27 +219,43 @@ class Stack:
             url = server.dsn(_DATABASE)
         self.ledger_url = url
         new = _migrated(url)
-        self._ready("ledger", _without_password(url), began)
+        self._ready("ledger", without_password(url), began)
         return new
 
-    def _start_billing(self) -> reference.Billing:
-        began = time.monotonic()
+    def _start_systems(self) -> dict[str, Settled]:
+        """The reference systems, side by side. Those with tables share one server, each in a database of its own."""
         server = self._server("billing")
         self._keep(server).start()
-        billing = reference.fill_billing(server, self.credentials, self.sample)
-        self._ready("billing", _without_password(billing.owner_dsn), began)
-        return billing
+        people = self.sample.people()
+        settling = {
+            name: self._pool.submit(self._settle, name, server, people)
+            for name in self.systems
+            if name in reference.SETTLE
+        }
+        return {name: _result(settled) for name, settled in settling.items()}
 
-    def _start_crm(self) -> reference.Crm:
+    def _settle(self, name: str, server: PostgresServer, people: tuple[Person, ...]) -> Settled:
         began = time.monotonic()
-        crm = reference.fill_crm(
-            self.directory / "crm", self.credentials, self.sample, slow_ms=self.options.crm_slow_ms
+        directory = self.directory / "systems" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        site = Site(
+            directory=directory,
+            secrets=self.credentials.directory,
+            server=server,
+            people=people,
+            fresh=self.sample.fresh,
+            start=self._run,
+            slow_ms=self.options.slow_ms,
         )
-        part = Part(crm.spec)
+        settled = reference.SETTLE[name](site)
+        self._ready(name, settled.address, began)
+        return settled
+
+    def _run(self, spec: PartSpec, ready: str, seconds: float = _SYSTEM_SECONDS) -> None:
+        part = Part(spec)
+        self._answering[part.name] = answers(ready)
         self._keep(part).start()
-        part.wait_ready(answers(f"{crm.url}/healthz"), _CRM_SECONDS)
-        self._ready("crm", crm.url, began)
-        return crm
+        part.wait_ready(self._answering[part.name], seconds)
 
     def _server(self, name: str) -> PostgresServer:
         server = PostgresServer(PostgresOptions(self.directory / name, settings=_SMALL))
@@ -251,13 +270,13 @@ class Stack:
             kafka=self.kafka,
             ledger_url=self.ledger_url,
             credentials=self.credentials,
-            billing=self.billing,
-            crm_url=self.crm.url,
+            inventory=self.inventory,
+            settled=self.settled,
             api_port=places.free_port(),
             failpoints_dir=self.options.failpoints_dir and self.options.failpoints_dir.absolute(),
             env=self.options.env,
         )
-        workers = [(system, n) for system in self.systems for n in range(1, self.options.workers + 1)]
+        workers = [(system, n) for system in self.settled for n in range(1, self.options.workers + 1)]
         programs = [
             *(self.programs.orchestrator(n) for n in range(1, self.options.orchestrators + 1)),
             self.programs.api(),
@@ -266,6 +285,9 @@ class Stack:
         waits = [self._pool.submit(self._launch, program) for program in programs]
         for wait in waits:
             _result(wait)
+        for system in self.systems:
+            if system not in self.settled:
+                self._say(f"{system:<18} has no worker here; one finds its settings in {self.programs.write(system)}")
 
     def _launch(self, program: Program) -> None:
         began = time.monotonic()
@@ -357,9 +379,7 @@ class Stack:
     def _readiness(self, part: str) -> Callable[[], bool]:
         if part in self._programs:
             return answers(self._programs[part].probe)
-        if part == "crm":
-            return answers(f"{self.crm.url}/healthz")
-        return lambda: True  # a server that was started has answered already
+        return self._answering.get(part, lambda: True)  # a server that was started has answered already
 
     def _keeper(self, part: str) -> Keeper:
         try:
@@ -406,9 +426,7 @@ class Stack:
             "api_token": self.api_token,
             "reader_token": self.credentials.reader,
             "ledger_url": self.ledger_url,
-            "systems": {"billing": self.billing.owner_dsn, "crm": self.crm.url},
-            "crm_token": self.credentials.crm_token,
-            "crm_data": str(self.crm.data),
+            "systems": {name: dict(settled.inside) for name, settled in self.settled.items()},
             "kafka_data": None if self.kafka_data is None else str(self.kafka_data),
             "directory": str(self.directory),
             "logs": str(self.logs),
@@ -430,11 +448,11 @@ def _migrated(url: str) -> bool:
         before, _ = migrate(engine)
     except OperationalError:
         raise DevError(
-            f"the ledger's database at {_without_password(url)} does not let us in: start it, or name another one"
+            f"the ledger's database at {without_password(url)} does not let us in: start it, or name another one"
         ) from None
     except (SQLAlchemyError, CommandError) as error:
         raise DevError(
-            f"the ledger at {_without_password(url)} cannot be brought up to this version of keshi "
+            f"the ledger at {without_password(url)} cannot be brought up to this version of keshi "
             f"({type(error).__name__}): name an empty database, or use the version of keshi that made it"
         ) from None
     finally:
@@ -455,8 +473,3 @@ def _send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         raise DevError(f"process {pid} has ended already") from None
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,6 +1,7 @@
-"""A look into both systems past every handler, judged by its own rules.
+"""A look into the reference systems past every handler, judged by its own rules.
 
-`compare` holds two snapshots against what was to happen to whom:
+`compare` holds two snapshots against what was to happen to whom. Each system has a `Look` that says which records
+are whose, and what each expectation means there. The rules that billing and CRM share:
 
 - **erase**: every record is gone, but for invoices within seven years of their issue and the payments of
   those; they are there, restricted, and otherwise as they were.
@@ -18,56 +19,125 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from keshi.dev.systems.snapshots import Row, Rows, Snapshot, snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from keshi.dev.systems.people import Person
 
-__all__ = ["Expectation", "Findings", "Found", "Snapshot", "compare", "snapshot"]
+__all__ = ["Expectation", "Findings", "Found", "Look", "Snapshot", "compare", "snapshot"]
 
-SYSTEMS = ("billing", "crm")
 KEPT_YEARS = 7
 MOST_WRONG = 100
 """So many references of wrong records are shown; `wrong_count` counts them all."""
 
 _OWN_MARKER = "manual"
-_MARKS = frozenset({"status", "suspended_by", "suspended_at"})
 
 
 class Expectation(StrEnum):
     ERASE = "erase"
     SUSPEND_USE = "suspend_use"
     RESUME_USE = "resume_use"
+    STOP_PROVISION = "stop_provision"
     UNTOUCHED = "untouched"
 
 
-class _Goal(StrEnum):
+class Goal(StrEnum):
     """What must have become of a record."""
 
     GONE = "gone"
     SUSPENDED = "suspended"
     RESUMED = "resumed"
     RETAINED = "retained"
+    STOPPED = "stopped"
     SAME = "same"
+
+
+class Look:
+    """How one system is looked at: these are the rules of systems that mark each record.
+
+    Args:
+        refs: references (`table:id`) of all records that the system holds about a person.
+        can: what the system can do; whatever else is asked for leaves it untouched.
+        marks: columns that a suspension may change.
+    """
+
+    def __init__(
+        self,
+        refs: Callable[[Person], Iterable[str]],
+        can: Iterable[Expectation] = (),
+        marks: Iterable[str] = ("status", "suspended_by", "suspended_at"),
+    ) -> None:
+        self.refs = refs
+        self.can = frozenset(can) or frozenset(
+            {Expectation.ERASE, Expectation.SUSPEND_USE, Expectation.RESUME_USE, Expectation.UNTOUCHED}
+        )
+        self.marks = frozenset(marks)
+
+    def goal(self, ref: str, rows: Rows, expectation: Expectation, today: date) -> Goal:  # noqa: ARG002 - for those with a retention
+        """What has to become of a record, by the rows before."""
+        return _GOALS[expectation] if expectation in self.can else Goal.SAME
+
+    def met(self, goal: Goal, old: Row | None, new: Row | None) -> bool:
+        """Whether that has become of it."""
+        if goal is Goal.GONE:
+            return new is None
+        if old is None or new is None:
+            return False
+        marker = old.get("suspended_by")
+        if goal is Goal.SUSPENDED and not marker:
+            return bool(new["suspended_by"]) and alike(old, new, self.marks)
+        if goal is Goal.RESUMED and marker not in {None, _OWN_MARKER}:
+            return not new["suspended_by"] and alike(old, new, self.marks)
+        return old == new
+
+
+_GOALS: Final[Mapping[Expectation, Goal]] = {
+    Expectation.ERASE: Goal.GONE,
+    Expectation.SUSPEND_USE: Goal.SUSPENDED,
+    Expectation.RESUME_USE: Goal.RESUMED,
+    Expectation.STOP_PROVISION: Goal.STOPPED,
+    Expectation.UNTOUCHED: Goal.SAME,
+}
+
+
+class _Billing(Look):
+    """Invoices within seven years of their issue, and their payments, are kept by law and restricted."""
+
+    def goal(self, ref: str, rows: Rows, expectation: Expectation, today: date) -> Goal:
+        if expectation is Expectation.ERASE and _kept_by_law(ref, rows, today):
+            return Goal.RETAINED
+        return super().goal(ref, rows, expectation, today)
+
+    def met(self, goal: Goal, old: Row | None, new: Row | None) -> bool:
+        if goal is not Goal.RETAINED:
+            return super().met(goal, old, new)
+        if old is None or new is None:
+            return False
+        kept_marker = old.get("suspended_by") != _OWN_MARKER or new["suspended_by"] == _OWN_MARKER
+        return new["restricted"] is True and kept_marker and alike(old, new, self.marks | {"restricted"})
+
+
+LOOKS: Final[Mapping[str, Look]] = {
+    "billing": _Billing(lambda person: person.refs("billing")),
+    "crm": Look(lambda person: person.refs("crm")),
+}
+"""By system. Whoever brings a further system adds its look here."""
 
 
 @dataclass(frozen=True)
 class Found:
     """What the look found in one system.
 
-    `expected` says how many records should have come to each end; `gone`, `suspended`, `resumed` and
-    `retained` how many rightly did; `wrong` names all others, also bystanders that were changed.
+    `expected` says how many records should have come to each end, `right` how many did; `wrong` names all others,
+    also bystanders that were changed.
     """
 
     expected: dict[str, int]
-    gone: int
-    suspended: int
-    resumed: int
-    retained: int
+    right: dict[str, int]
     bystanders_before: str
     bystanders_after: str
     wrong: tuple[str, ...]
@@ -79,10 +149,7 @@ class Found:
     def as_json(self) -> dict[str, Any]:
         return {
             "expected": self.expected,
-            "gone": self.gone,
-            "suspended": self.suspended,
-            "resumed": self.resumed,
-            "retained": self.retained,
+            **self.right,
             "bystanders_before": self.bystanders_before,
             "bystanders_after": self.bystanders_after,
             "wrong_count": len(self.wrong),
@@ -121,67 +188,37 @@ def compare(
     if len({person.number for person, _ in expectations}) != len(expectations):
         raise ValueError("one expectation a person: what must be true of them in the end")
     found = {}
-    for system in SYSTEMS:
-        acting = [(person, what) for person, what in expectations if what is not Expectation.UNTOUCHED]
-        wanted = {ref: what for person, what in acting for ref in person.refs(system)}
+    acting = [(person, what) for person, what in expectations if what is not Expectation.UNTOUCHED]
+    for system in before.systems:
+        wanted = {ref: what for person, what in acting for ref in LOOKS[system].refs(person)}
         found[system] = _judge(system, before, after, wanted, today)
     return Findings(found)
 
 
 def _judge(system: str, before: Snapshot, after: Snapshot, wanted: Mapping[str, Expectation], today: date) -> Found:
-    old, new = before.systems[system], after.systems[system]
+    look, old, new = LOOKS[system], before.systems[system], after.systems[system]
     # A first snapshot that was taken too late would prove nothing: what it lacks counts as wrong.
     wrong = set(wanted.keys() - old.keys())
-    expected: Counter[_Goal] = Counter()
-    right: Counter[_Goal] = Counter()
+    expected: Counter[Goal] = Counter()
+    right: Counter[Goal] = Counter()
     for ref in (old.keys() | new.keys()) - wrong:
-        goal = _goal(ref, old, wanted.get(ref, Expectation.UNTOUCHED), today)
+        goal = look.goal(ref, old, wanted.get(ref, Expectation.UNTOUCHED), today)
         expected[goal] += 1
-        if _met(goal, old.get(ref), new.get(ref)):
+        if look.met(goal, old.get(ref), new.get(ref)):
             right[goal] += 1
         else:
             wrong.add(ref)
     return Found(
-        expected={goal.value: expected[goal] for goal in _Goal if goal is not _Goal.SAME},
-        gone=right[_Goal.GONE],
-        suspended=right[_Goal.SUSPENDED],
-        resumed=right[_Goal.RESUMED],
-        retained=right[_Goal.RETAINED],
+        expected={goal.value: expected[goal] for goal in Goal if goal is not Goal.SAME},
+        right={goal.value: right[goal] for goal in Goal if goal is not Goal.SAME},
         bystanders_before=before.bystanders_hash(system, wanted.keys()),
         bystanders_after=after.bystanders_hash(system, wanted.keys()),
         wrong=tuple(sorted(wrong)),
     )
 
 
-def _goal(ref: str, old: Rows, expectation: Expectation, today: date) -> _Goal:
-    match expectation:
-        case Expectation.ERASE:
-            return _Goal.RETAINED if _kept_by_law(ref, old, today) else _Goal.GONE
-        case Expectation.SUSPEND_USE:
-            return _Goal.SUSPENDED
-        case Expectation.RESUME_USE:
-            return _Goal.RESUMED
-        case Expectation.UNTOUCHED:
-            return _Goal.SAME
-
-
-def _met(goal: _Goal, old: Row | None, new: Row | None) -> bool:
-    if goal is _Goal.GONE:
-        return new is None
-    if old is None or new is None:
-        return False
-    marker = old.get("suspended_by")
-    if goal is _Goal.RETAINED:
-        kept_marker = marker != _OWN_MARKER or new["suspended_by"] == _OWN_MARKER
-        return new["restricted"] is True and kept_marker and _alike(old, new, _MARKS | {"restricted"})
-    if goal is _Goal.SUSPENDED and not marker:
-        return bool(new["suspended_by"]) and _alike(old, new, _MARKS)
-    if goal is _Goal.RESUMED and marker not in {None, _OWN_MARKER}:
-        return not new["suspended_by"] and _alike(old, new, _MARKS)
-    return old == new
-
-
-def _alike(old: Row, new: Row, but: frozenset[str]) -> bool:
+def alike(old: Row, new: Row, but: frozenset[str]) -> bool:
+    """Whether two rows are the same but for some columns."""
     return all(old.get(name) == new.get(name) for name in (old.keys() | new.keys()) - but)
 
 

@@ -1,4 +1,4 @@
-"""Copies of all rows of both systems, read past every handler, with own connections."""
+"""Copies of all rows of the reference systems, read past every handler, with own connections."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
+    from keshi.dev.systems.site import Settled
+
 Row = dict[str, Any]
 Rows = dict[str, Row]
 
@@ -28,7 +30,7 @@ _KEYS = {"customers": "customer_id"}
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All rows of both systems: system (billing, crm) → reference (`table:id`) → row."""
+    """All rows of all systems: system → reference (`table:id`) → row."""
 
     systems: dict[str, Rows] = field(repr=False)
 
@@ -36,7 +38,7 @@ class Snapshot:
         """SHA-256 over the rows of a system in the order of their references, without those excluded.
 
         Args:
-            system: billing or crm.
+            system: as the inventory calls it.
             excluding: references of the records that something was to happen to.
         """
         digest = hashlib.sha256()
@@ -46,19 +48,16 @@ class Snapshot:
         return digest.hexdigest()
 
 
-def snapshot(billing_dsn: str, crm_data: Path) -> Snapshot:
-    """Reads every row of every table in both systems, each in one consistent view; writes nothing.
+def snapshot(systems: Iterable[Settled]) -> Snapshot:
+    """Reads every record of every system, each in one consistent view; writes nothing.
 
     Tables that nobody planned are read too, so that a copy put aside does not go unseen.
-
-    Args:
-        billing_dsn: connection of the database's owner (the handler's role may not see every table).
-        crm_data: the CRM's data directory, whether the CRM runs or not.
     """
-    return Snapshot({"billing": _billing(billing_dsn), "crm": _crm(crm_data)})
+    return Snapshot({settled.system: settled.rows() for settled in systems})
 
 
-def _billing(dsn: str) -> Rows:
+def sql_rows(dsn: str) -> Rows:
+    """Every row of every table of a PostgreSQL database, by its owner (a handler's role may not see every table)."""
     with psycopg.connect(dsn, row_factory=dict_row) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
@@ -76,8 +75,9 @@ def _billing(dsn: str) -> Rows:
     return rows
 
 
-def _crm(data: Path) -> Rows:
-    address = f"{(data / 'crm.sqlite3').resolve().as_uri()}?mode=ro"
+def file_rows(path: Path) -> Rows:
+    """Every row of every table of a SQLite file, whether its process runs or not."""
+    address = f"{path.resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as store:
         store.row_factory = sqlite3.Row
         store.execute("BEGIN")
