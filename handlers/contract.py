@@ -120,6 +120,8 @@ class Work:
     attempt: int = 1
     retention: tuple[RetentionRule, ...] = ()
     """What law makes this system keep; several rules on one category: the longest wins."""
+    items: frozenset[str] | None = None
+    """The records (`category:ref`) that the request is about; None: all. The worker drops what else is found."""
     remembered: tuple[Found, ...] = ()
     """For `resume_use`: what earlier requests suspended here. Nothing else may be resumed."""
     limit: Limit = field(default_factory=lambda: Limit(60), compare=False)

@@ -17,7 +17,7 @@ def startable(state: State, plan: Plan, now: datetime, ctx: Context) -> list[Any
     """Events that start every task which nothing holds back any more. Called after every input."""
     if state.status is not RequestStatus.OPEN or state.withdrawn:
         return []
-    sources = [t for t in plan.tasks if t.identify and not state.tasks[t.system].identified]
+    sources = [t for t in plan.tasks if t.identify and _asked(state.tasks[t.system])]
     found: list[Any] = []
     for planned in plan.tasks:
         task = state.tasks.get(planned.system)
@@ -25,12 +25,19 @@ def startable(state: State, plan: Plan, now: datetime, ctx: Context) -> list[Any
             continue
         if planned in sources:
             found.append(first(task, Mode.IDENTIFY, now, ctx))
+        elif not planned.categories:
+            found.append(ev.TaskEnded(system=planned.system, outcomes=()))  # it was asked for identifiers alone
         elif not sources and all(state.tasks[s].ended for s in planned.after):
             if state.accepted.sealed[planned.system]:
                 found.append(first(task, Mode.ACT, now, ctx))
             else:
                 found.append(_unsearchable(planned.system, planned.categories))
     return found
+
+
+def _asked(task: TaskProgress) -> bool:
+    """Whether a source of identifiers has still to answer. One that a person gave up is waited for no longer."""
+    return not (task.identified or task.ended)
 
 
 def first(task: TaskProgress, mode: Mode, now: datetime, ctx: Context) -> ev.TaskDispatched:
@@ -70,7 +77,8 @@ def task_message(state: State, plan: Plan, system: str, now: datetime) -> Task:
         action=case.action,
         mode=task.mode,
         attempt=task.attempt,
-        categories=planned.categories,
+        # Who is asked for identifiers alone looks wherever the person may be.
+        categories=planned.categories or tuple(k.category for k in planned.known),
         retention=planned.retention,
         sealed=case.sealed[system],
         as_of=now.date(),

@@ -20,7 +20,10 @@ class Fact(BaseModel):
 
 
 class Case(Fact):
-    """What intake made of a command: no identifier in it but sealed and hashed ones."""
+    """What intake made of a command: no identifier in it but sealed and hashed ones.
+
+    `items` are the records that it is about, sealed; absent where it is about all of a person's.
+    """
 
     request_id: str
     action: Action
@@ -37,6 +40,7 @@ class Case(Fact):
     subject: tuple[str, ...]
     plan_hash: str
     sealed: dict[str, tuple[str, ...]]
+    items: str | None = None
     traceparent: str | None = None
     command: Coordinates
 

@@ -176,6 +176,7 @@ class GoService:
             attempt=ref.attempt,
             open=True,
             identifiers=tuple(identifiers),
+            items=self._items(key, state),
             remembered=self._remembered(ref.system, state, planned, case) if _resumes(state) else (),
         )
 
@@ -187,6 +188,10 @@ class GoService:
             if row is not None and wrapped is not None and row.state == "open" and row.system == system:
                 manifests.append(self._keys.open_manifest(self._keys.open(wrapped, name), system, row.sealed))
         return tuple(f for f in unite(manifests) if f.category in planned.categories)
+
+    def _items(self, key: Key, state: State) -> tuple[str, ...] | None:
+        sealed = state.accepted.items
+        return None if sealed is None else self._keys.open_items(key, sealed)
 
     # --- begin
 
@@ -281,6 +286,9 @@ class GoService:
             if _resumes(state):
                 allowed = {(f.category, f.ref) for f in self._remembered(question.system, state, planned, case)}
                 mine = [f for f in mine if (f.category, f.ref) in allowed]
+            items = self._items(key, state)
+            if items is not None:
+                mine = [f for f in mine if f"{f.category}:{f.ref}" in items]
         except SealBroken:
             log.exception("sealed_text_unreadable", request_id=question.request_id, system=question.system)
             return _Judged(_wait(question, UNREADABLE, now, self._policy.recheck_seconds))
@@ -361,7 +369,7 @@ class GoService:
         found: dict[str, list[str]] = {}
         for task in asked.plan.tasks:
             chosen = [i for i in learned if i.type in task.identifiers]
-            if chosen and task.included and task.system != q.system:
+            if chosen and task.categories and task.system != q.system:
                 found[task.system] = [self._keys.seal_identifiers(asked.key, task.system, chosen)]
         return found
 

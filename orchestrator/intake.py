@@ -14,8 +14,10 @@ from keshi.schemas.base import canonical
 from keshi.schemas.commands import (
     ACTIONS,
     COMMANDS,
+    Action,
     DecideTask,
     RecordNotice,
+    Scope,
     SubjectCommand,
     WithdrawRequest,
 )
@@ -121,7 +123,8 @@ class Intake:
             ground = ground_of(data)
             identifiers = normal_identifiers(data)
             check_references(data, identifiers)
-            plan, stored = self._plan(data, identifiers)
+            scope = self._without_references(data.scope)
+            plan, stored = self._plan(action, scope, identifiers)
         except (NotAdmissible, NotPlannable) as e:
             raise _Refused(e.code, e.field, e.detail) from None
         key, wrapped = self._keys.new(data.request_id)
@@ -129,7 +132,7 @@ class Intake:
         case = ev.Case(
             request_id=data.request_id,
             action=action,
-            scope=data.scope,
+            scope=scope,
             regime=data.regime,
             ground=data.ground,
             requested_by=data.requested_by,
@@ -146,6 +149,7 @@ class Intake:
                 for t in plan.tasks
                 if t.included
             },
+            items=self._keys.seal_items(key, data.scope.items) if data.scope.items else None,
             traceparent=envelope.traceparent,
             command=at,
         )
@@ -161,12 +165,16 @@ class Intake:
     def _sealed(self, key: Any, system: str, identifiers: list[Identifier]) -> tuple[str, ...]:
         return (self._keys.seal_identifiers(key, system, identifiers),) if identifiers else ()
 
-    def _plan(self, data: SubjectCommand, identifiers: Iterable[Identifier]) -> tuple[Plan, tuple[str, str]]:
-        action = ACTIONS[type(data)]
+    def _without_references(self, scope: Scope) -> Scope:
+        if scope.items is None:
+            return scope
+        return scope.model_copy(update={"items": tuple(self._keys.item(i) for i in scope.items)})
+
+    def _plan(self, action: Action, scope: Scope, identifiers: Iterable[Identifier]) -> tuple[Plan, tuple[str, str]]:
         types = tuple(sorted({i.type for i in identifiers}))
-        name = (action, data.scope, types)
+        name = (action, scope, types)
         if name not in self._plans:
-            plan = make_plan(self.inventory, self.inventory_hash, action, data.scope, types)
+            plan = make_plan(self.inventory, self.inventory_hash, action, scope, types)
             body = canonical(plan).decode()
             if len(self._plans) > 1000:  # noqa: PLR2004 - scopes are the sender's: a bound, not a tuning
                 self._plans.clear()

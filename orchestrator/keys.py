@@ -70,12 +70,27 @@ class Keys:
         rows = key.derive(f"manifest/{system}").open(sealed)
         return tuple(Found(category=c, ref=r, was=w) for c, r, w in rows)
 
+    @staticmethod
+    def seal_items(key: Key, items: Sequence[str]) -> str:
+        """The records that a request is about."""
+        return key.derive("items").seal(list(items))
+
+    @staticmethod
+    def open_items(key: Key, sealed: str) -> tuple[str, ...]:
+        """What `seal_items` sealed."""
+        return tuple(key.derive("items").open(sealed))
+
     # --- keyed hashes that outlive the request
 
     def holder(self, identifier: Identifier) -> str:
         """The keyed hash that stands for a person's identifier."""
         normal = identifier.normal()
         return self.root.derive("holder").mac(f"{normal.type}\x00{normal.value}".encode())
+
+    def item(self, item: str) -> str:
+        """A record (`category:reference`) with a keyed hash for its reference."""
+        category, _, _ = item.partition(":")
+        return f"{category}:{self.root.derive('item').mac(item.encode())[:32]}"
 
     def fingerprint(self, kind: str, data: dict[str, Any]) -> str:
         """Tells whether a command came before, without keeping it."""

@@ -52,7 +52,6 @@ def check_references(command: SubjectCommand, identifiers: Iterable[Identifier])
         "data.arrived.channel": command.arrived.channel,
         **{f"data.requested_by.identity_evidence.{n}": r for n, r in enumerate(asked.identity_evidence)},
         **{f"data.requested_by.mandate_evidence.{n}": r for n, r in enumerate(asked.mandate_evidence)},
-        **{f"data.scope.items.{n}": r for n, r in enumerate(command.scope.items or ())},
     }
     for identifier in identifiers:
         marks = {identifier.value.casefold(), identifier.value.lstrip("+")}

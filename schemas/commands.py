@@ -43,7 +43,11 @@ ItemReference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}
 
 
 class Scope(Model):
-    """How far a request reaches. What is left empty is not narrowed."""
+    """How far a request reaches. What is left empty is not narrowed; what is named narrows together.
+
+    `items` are records, `category:reference` as the system names them. Past intake a reference stands only as a keyed
+    hash, since it may itself be an identifier.
+    """
 
     categories: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)] | None = None
     purposes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)] | None = None

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 over Kafka, structured mode (CloudEvents Kafka binding, section 3.3)."""
+"""CloudEvents 1.0: the attributes of a message, and its structured form (CloudEvents Kafka binding, section 3.3)."""
 
 import json
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ D = TypeVar("D", bound=BaseModel)
 _Attribute = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class Envelope(Model, Generic[D]):
-    """One CloudEvent. `subject` and `tracestate` are accepted from senders and never copied on."""
+class Attributes(Model):
+    """All of a CloudEvent but its data. `subject` and `tracestate` are accepted from senders and never copied on."""
 
     specversion: Literal["1.0"] = "1.0"
     id: _Attribute
@@ -30,6 +30,11 @@ class Envelope(Model, Generic[D]):
     dataschema: _Attribute | None = None
     traceparent: Traceparent | None = None
     tracestate: Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
+
+
+class Envelope(Attributes, Generic[D]):
+    """One CloudEvent."""
+
     data: D
 
 

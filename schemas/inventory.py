@@ -119,8 +119,8 @@ class PlannedTask(Model):
 
     @property
     def included(self) -> bool:
-        """Whether a worker has to do something here."""
-        return bool(self.categories)
+        """Whether a worker has to do something here, be it only to find identifiers for others."""
+        return bool(self.categories) or self.identify
 
 
 class Plan(Model):

@@ -99,6 +99,7 @@ class RejectionCode(StrEnum):
     GROUND_UNKNOWN = "ground_unknown"
     GROUND_NOT_FOR_ACTION = "ground_not_for_action"
     CATEGORY_UNKNOWN = "category_unknown"
+    PURPOSE_UNKNOWN = "purpose_unknown"
     SCOPE_NOT_SUPPORTED = "scope_not_supported"
     ACTION_NOT_POSSIBLE = "action_not_possible"
     NOTHING_SEARCHABLE = "nothing_searchable"

@@ -107,7 +107,8 @@ class Found(Model):
 class Unwrapped(Model):
     """The identifiers of one open task, or why there are none.
 
-    `remembered` lists, for `resume_use`, what earlier requests suspended in this system.
+    `remembered` lists, for `resume_use`, what earlier requests suspended in this system. `items` are the records
+    (`category:reference`) that the request is about; absent where it is about all.
     """
 
     request_id: RequestId
@@ -116,6 +117,7 @@ class Unwrapped(Model):
     open: bool
     reason: Code | None = None
     identifiers: tuple[Identifier, ...] = ()
+    items: tuple[str, ...] | None = None
     remembered: tuple[Found, ...] = ()
 
 

@@ -139,7 +139,8 @@ def evidence(work: Work, located: Located, begin_id: str) -> Begin:
     found: dict[tuple[str, str], Found] = {}
     for item in located.found:
         key = item.category, item.ref
-        if item.category in within and (work.action is not Action.RESUME_USE or key in ours):
+        named = work.items is None or f"{item.category}:{item.ref}" in work.items
+        if item.category in within and named and (work.action is not Action.RESUME_USE or key in ours):
             found.setdefault(key, item)
     if len(found) > MAX_MANIFEST:
         raise GiveToPerson("over_limit")

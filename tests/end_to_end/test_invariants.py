@@ -111,8 +111,8 @@ BAD: dict[str, tuple[bytes | None, str, str | None]] = {
         "rejected",
         "action_not_possible",
     ),
-    "scope by purpose": (cloudevent(command(scope={"purposes": ["ads"]})), "rejected", "scope_not_supported"),
-    "scope by item": (cloudevent(command(scope={"items": ["orders:1"]})), "rejected", "scope_not_supported"),
+    "scope by purpose": (cloudevent(command(scope={"purposes": ["ads"]})), "rejected", "purpose_unknown"),
+    "scope by item": (cloudevent(command(scope={"items": ["letters:1"]})), "rejected", "category_unknown"),
     "unknown category": (cloudevent(command(scope={"categories": ["moods"]})), "rejected", "category_unknown"),
     "nothing searchable": (
         cloudevent(command(identifiers=[{"type": "cookie_id", "value": "abc-1"}])),

@@ -292,6 +292,61 @@ def test_a_source_of_identifiers_is_asked_first_and_what_it_learned_is_sealed_fo
         world.close()
 
 
+def test_a_system_out_of_scope_is_asked_for_identifiers_and_for_nothing_else(
+    kafka_bootstrap: str, topic_prefix: str, database: str
+) -> None:
+    systems = inventory(
+        mail={"learns": ["phone"]},
+        calls={
+            "actions": ["erase"],
+            "identifiers": ["phone"],
+            "categories": [{"name": "recordings", "title": "Recordings"}],
+        },
+        shop={"actions": None},
+    )
+    world = World(kafka_bootstrap, topic_prefix, database, systems)
+    try:
+        data = command(scope={"categories": ["recordings"]})
+        rid = data["request_id"]
+        world.send(cloudevent(data))
+        task = world.task(rid, "mail")
+        assert world.tasks_sent(rid) == [("mail", 1, "identify")]
+        phone = Identifier(type="phone", value="+819000000017")
+        world.report(world.completed(task, world.begin(task, [], learned=(phone,)), Outcome.NOT_FOUND))
+        world.work(rid, "calls", [("recordings", "r1")])
+        world.answer(rid, "RequestClosed")
+        record = world.record(rid)
+        assert record.verdict is Verdict.FULFILLED_WITHIN_SCOPE
+        assert [(o.category, o.outcome, o.reason) for o in record.systems[0].outcomes] == [
+            ("contacts", Outcome.OUT_OF_SCOPE, "category_not_asked_for")
+        ]
+        assert world.tasks_sent(rid) == [("mail", 1, "identify"), ("calls", 1, "act")]
+    finally:
+        world.close()
+
+
+def test_a_request_about_items_reaches_those_alone_and_names_them_nowhere(shop_only: World) -> None:
+    world = shop_only
+    data = command(scope={"items": ["orders:o-1", "orders:o-3"]})
+    rid = data["request_id"]
+    world.send(cloudevent(data))
+    task = world.task(rid, "shop")
+    ref = TaskRef(request_id=rid, system="shop", attempt=1)
+    assert world.go.unwrap("shop", UnwrapRequest(tasks=(ref,))).tasks[0].items == ("orders:o-1", "orders:o-3")
+    go = world.begin(task, [("orders", "o-1"), ("orders", "o-2")])
+    assert [(f.category, f.ref) for f in go.union] == [("orders", "o-1")]
+    world.report(world.completed(task, go, outcomes=(outcome("orders", outcome="erased", count=1),)))
+    world.answer(rid, "RequestClosed")
+    record = world.record(rid)
+    assert record.verdict is Verdict.FULFILLED_WITHIN_SCOPE
+    assert len(record.scope.items or ()) == 2
+    assert "o-1" not in record.model_dump_json()
+    assert {o.category: o.reason for o in record.systems[0].outcomes} == {
+        "orders": None,
+        "profile": "item_not_asked_for",
+    }
+
+
 def test_what_is_still_held_is_asked_for_again_and_replaces_what_was_owed(shop_only: World) -> None:
     """A later erasure finds what law kept: the new record speaks of it, the old obligation is met by it."""
     world, obligations = shop_only, []

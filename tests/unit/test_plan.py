@@ -1,5 +1,6 @@
 """The plan: pure, whole, and honest about what is left out."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,8 +64,9 @@ def test_every_system_and_category_is_in_the_plan_once(
         assert sorted(covered) == sorted(c.name for c in system.categories)
         assert all(k.reason and k.outcome in _PLANS for k in task.known)
         assert set(task.after) <= included
-        assert not task.included or (action in system.actions and task.identifiers)
-        assert not task.included or scope is None or set(task.categories) <= set(scope)
+        assert not task.included or task.identifiers
+        assert not task.categories or action in system.actions
+        assert scope is None or set(task.categories) <= set(scope)
 
 
 _PLANS = {Outcome.OUT_OF_SCOPE, Outcome.IMPOSSIBLE, Outcome.NOT_SEARCHABLE}
@@ -86,3 +88,67 @@ def test_a_system_that_cannot_act_is_an_exception_not_a_silence() -> None:
     inv = inventory(mail={"actions": []})
     plan = make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(), ["email"])
     assert [k.outcome for k in plan.task("mail").known] == [Outcome.IMPOSSIBLE]
+
+
+def test_who_has_nothing_to_do_is_still_asked_for_identifiers() -> None:
+    """The request is about recordings alone; only the mail system knows the number that finds them."""
+    calls = {"actions": ["erase", "stop_provision"], "identifiers": ["phone"]}
+    inv = inventory(mail={"learns": ["phone"]}, calls={**calls, "categories": [{"name": "recordings", "title": "R"}]})
+    for action, scope in ((Action.ERASE, Scope(categories=("recordings",))), (Action.STOP_PROVISION, Scope())):
+        plan = make_plan(inv, inventory_hash(inv), action, scope, ["email"])
+        assert plan.task("calls").categories == ("recordings",)
+        mail = plan.task("mail")
+        assert mail.identify
+        assert mail.included
+        assert mail.identifiers == ("email",)
+        assert mail.categories == ()
+        assert mail.known
+
+
+PURPOSES = {
+    "actions": ["erase"],
+    "identifiers": ["email"],
+    "categories": [
+        {"name": "lists", "title": "L", "purposes": ["marketing"]},
+        {"name": "contacts", "title": "C", "purposes": ["marketing", "support"]},
+        {"name": "tickets", "title": "T", "purposes": ["support"]},
+        {"name": "logs", "title": "G"},
+    ],
+}
+
+
+def test_a_scope_by_purpose_takes_what_serves_it_alone_and_says_so_of_the_rest() -> None:
+    inv = inventory(mail=PURPOSES)
+    task = make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(purposes=("marketing",)), ["email"]).task("mail")
+    assert task.categories == ("lists",)
+    assert {k.category: (k.outcome, k.reason) for k in task.known} == {
+        "contacts": (Outcome.IMPOSSIBLE, "purpose_not_separable"),
+        "tickets": (Outcome.OUT_OF_SCOPE, "purpose_not_asked_for"),
+        "logs": (Outcome.OUT_OF_SCOPE, "purpose_not_asked_for"),
+    }
+    both = make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(purposes=("support", "marketing")), ["email"])
+    assert both.task("mail").categories == ("lists", "contacts", "tickets")
+
+
+def test_a_scope_by_item_takes_the_categories_of_the_items_and_narrows_further() -> None:
+    inv = inventory(mail=PURPOSES)
+    scope = Scope(items=("tickets:4711", "lists:1"), purposes=("marketing",))
+    task = make_plan(inv, inventory_hash(inv), Action.ERASE, scope, ["email"]).task("mail")
+    assert task.categories == ("lists",)
+    assert {k.category: k.reason for k in task.known} == {
+        "contacts": "item_not_asked_for",
+        "tickets": "purpose_not_asked_for",
+        "logs": "item_not_asked_for",
+    }
+
+
+def test_a_scope_that_nobody_can_act_on_names_its_field() -> None:
+    inv = inventory(mail=PURPOSES)
+    for scope, code, field in (
+        (Scope(purposes=("marketing", "ads")), "purpose_unknown", "data.scope.purposes.1"),
+        (Scope(items=("lists:1", "letters:2")), "category_unknown", "data.scope.items.1"),
+        (Scope(categories=("contacts",), purposes=("support",)), "scope_not_supported", "data.scope.purposes"),
+    ):
+        with pytest.raises(NotPlannable) as refused:
+            make_plan(inv, inventory_hash(inv), Action.ERASE, scope, ["email"])
+        assert (refused.value.code, refused.value.field) == (code, field)
