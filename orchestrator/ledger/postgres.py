@@ -1,25 +1,23 @@
 """The ledger on PostgreSQL. One JSON parameter a transaction: passing arrays costs more than all the rest."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
-from keshi.orchestrator.closure import Chain
-from keshi.orchestrator.context import Lease, Leases
 from keshi.orchestrator.ledger import port, statements
 from keshi.orchestrator.ledger.migrate import LOCK_SPACE, check_schema
-from keshi.orchestrator.request import State
+from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading, ids
+from keshi.orchestrator.ledger.sections import moment, plain, sections
 from keshi.runtime.sealing import WrappedKey
 from keshi.runtime.settings import ConfigurationError
 from keshi.schemas.closure import GENESIS
-from keshi.schemas.tasks import Mode
 
 _PASSING_STATES = ("08", "40", "53", "57", "25P03", "25P04", "55P03")
 """SQLSTATE classes and codes that may pass: connection, rollback, resources, operator, time-outs, locks."""
@@ -194,158 +192,28 @@ def _swap(connection: Connection, position: port.Position, to: int) -> datetime:
     raise port.WrongOffset(found.next)
 
 
-def _ids(values: Collection[str]) -> dict[str, str]:
-    return {"ids": json.dumps(sorted(values))}
+def _guarded(connection: Connection) -> Guarded:
+    return Guarded(connection, _errors)
 
 
-class _Guarded:
-    """A connection whose errors are the ledger's where they arise: who decides in between must not see others."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def execute(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-        with _errors():
-            return self._connection.execute(statement, parameters)
-
-
-class _Reading:
-    """What all transactions can read."""
-
-    def __init__(self, connection: Connection, now: datetime) -> None:
-        self._c = _Guarded(connection)
-        self.now = now
-
-    def states(self, request_ids: Collection[str]) -> Mapping[str, State]:
-        if not request_ids:
-            return {}
-        rows = self._c.execute(statements.STATES, _ids(request_ids))
-        return {r.request_id: State.model_validate_json(r.state) for r in rows}
-
-    def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]:
-        found: dict[str, dict[str, list[Lease]]] = {}
-        if not request_ids:
-            return {}
-        for r in self._c.execute(statements.LEASES, _ids(request_ids)):
-            lease = Lease(
-                begin_id=r.begin_id,
-                lease_id=r.lease_id or "",
-                system=r.system,
-                attempt=r.attempt,
-                mode=Mode(r.mode),
-                at=r.at,
-                granted_at=r.granted_at,
-                until=r.until,
-                digest=r.digest,
-                counts=json.loads(r.counts),
-                searched=tuple(json.loads(r.searched)),
-                learned={s: tuple(t) for s, t in json.loads(r.learned).items()},
-            )
-            found.setdefault(r.request_id, {}).setdefault(r.system, []).append(lease)
-        return {i: Leases({s: tuple(x) for s, x in by.items()}) for i, by in found.items()}
-
-    def manifests(self, request_ids: Collection[str]) -> Mapping[tuple[str, str], Sequence[str]]:
-        found: dict[tuple[str, str], list[str]] = {}
-        if not request_ids:
-            return found
-        for r in self._c.execute(statements.MANIFESTS, _ids(request_ids)):
-            found.setdefault((r.request_id, r.system), []).append(r.manifest)
-        return found
-
-    def keys(self, owners: Collection[str]) -> Mapping[str, WrappedKey]:
-        if not owners:
-            return {}
-        rows = self._c.execute(statements.KEYS, _ids(owners))
-        return {r.owner: WrappedKey(r.kek_id, bytes.fromhex(r.wrapped)) for r in rows}
-
-    def plans(self, hashes: Collection[str]) -> Mapping[str, str]:
-        if not hashes:
-            return {}
-        return {r.hash: r.body for r in self._c.execute(statements.PLANS, _ids(hashes))}
-
-    def closures(self, request_ids: Collection[str]) -> Mapping[str, str]:
-        if not request_ids:
-            return {}
-        return {r.request_id: r.record for r in self._c.execute(statements.CLOSURES, _ids(request_ids))}
-
-    def obligations(self, ids: Collection[str]) -> Mapping[str, port.ObligationRow]:
-        if not ids:
-            return {}
-        return {r.obligation_id: _obligation(r) for r in self._c.execute(statements.OBLIGATIONS, _ids(ids))}
-
-
-def _obligation(r: Any) -> port.ObligationRow:
-    return port.ObligationRow(
-        r.obligation_id,
-        r.request_id,
-        r.partition,
-        r.system,
-        r.kind,
-        r.state,
-        r.due,
-        r.sealed,
-        r.data,
-        r.sequence,
-    )
-
-
-class PostgresCycle(_Reading):
+class PostgresCycle(CycleReading):
     """`Cycle` on PostgreSQL."""
 
     def __init__(self, connection: Connection, position: port.Position, now: datetime) -> None:
-        super().__init__(connection, now)
-        self._position = position
-
-    @property
-    def _p(self) -> int:
-        return self._position.partition
+        super().__init__(_guarded(connection), statements, now, position)
 
     def lock_partition(self) -> None:
         self._c.execute(_LOCK, {"space": LOCK_SPACE, "p": self._p})
 
     def lock_holders(self, holders: Collection[str]) -> None:
         if holders:
-            self._c.execute(statements.LOCK_HOLDERS, _ids(holders))
-
-    def claims(self, holders: Collection[str]) -> Sequence[port.Claim]:
-        if not holders:
-            return []
-        rows = self._c.execute(statements.CLAIMS, _ids(holders))
-        return [port.Claim(r.holder, r.request_id, r.partition, r.number) for r in rows]
-
-    def in_force(self, holders: Collection[str]) -> Sequence[tuple[str, str, str, str]]:
-        if not holders:
-            return []
-        rows = self._c.execute(statements.IN_FORCE, _ids(holders))
-        return [(r.holder, r.system, r.obligation_id, r.kind) for r in rows]
-
-    def inbox(self, limit: int) -> Sequence[port.InboxRow]:
-        rows = self._c.execute(statements.INBOX, {"p": self._p, "n": limit})
-        return [port.InboxRow(self._p, r.request_id, r.data, r.id) for r in rows]
-
-    def due(self, limit: int) -> Sequence[str]:
-        rows = self._c.execute(statements.DUE, {"p": self._p, "now": self.now, "n": limit})
-        return [r.request_id for r in rows]
-
-    def due_obligations(self, limit: int) -> Sequence[port.ObligationRow]:
-        rows = self._c.execute(statements.DUE_OBLIGATIONS, {"p": self._p, "now": self.now, "n": limit})
-        return [_obligation(r) for r in rows]
-
-    def chain(self) -> Chain:
-        row = self._c.execute(statements.CHAIN, {"p": self._p}).one()
-        return Chain(row.chain_number, row.chain_head)
-
-    def numbers(self, count: int) -> Iterator[int]:
-        if not count:
-            return iter(())
-        return iter(self._c.execute(statements.NUMBERS, {"n": count}).scalars().all())
+            self._c.execute(statements.LOCK_HOLDERS, ids(holders))
 
     def write(self, batch: port.Batch) -> None:
-        sections = statements.sections(batch, self._position)
-        if not sections:
+        found = sections(batch, self._position)
+        if not found:
             return
-        names = tuple(sections)
-        self._c.execute(_write_statement(names), {"batch": json.dumps(sections), "now": self.now})
+        self._c.execute(_write_statement(tuple(found)), {"batch": json.dumps(found), "now": self.now})
 
 
 @cache
@@ -353,31 +221,26 @@ def _write_statement(names: tuple[str, ...]) -> Any:
     return statements.write(names)
 
 
-class PostgresBegins(_Reading):
+class PostgresBegins(Reading):
     """`Begins` on PostgreSQL."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        super().__init__(_guarded(connection), statements, now)
 
     def insert(self, evidence: Sequence[port.EvidenceRow], leases: Sequence[port.LeaseRow]) -> None:
         if not evidence and not leases:
             return
         batch = json.dumps(
             {
-                "evidence": [statements.plain(e) for e in evidence],
-                "leases": [{**statements.plain(x), "until": x.until.isoformat()} for x in leases],
+                "evidence": [plain(e) for e in evidence],
+                "leases": [{**plain(x), "until": moment(x.until)} for x in leases],
             }
         )
         self._c.execute(statements.INSERT_BEGINS, {"batch": batch, "now": self.now})
 
 
-class PostgresReader(_Reading):
+class PostgresReader(ReaderReading):
     """`Reader` on PostgreSQL."""
 
-    def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:
-        rows = self._c.execute(statements.RECENT, {"n": limit, "before": before or 2**62, "all": not open_only})
-        return [State.model_validate_json(r.state) for r in rows]
-
-    def history(self, stream: str) -> Sequence[tuple[datetime, port.EventRow]]:
-        rows = self._c.execute(statements.HISTORY, {"s": stream})
-        return [(r.at, port.EventRow(stream, r.sequence, r.kind, r.data)) for r in rows]
-
-    def obligations_of(self, request_id: str) -> Sequence[port.ObligationRow]:
-        return [_obligation(r) for r in self._c.execute(statements.OBLIGATIONS_OF, {"r": request_id})]
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        super().__init__(_guarded(connection), statements, now)

@@ -1,11 +1,6 @@
 """The SQL of the ledger on PostgreSQL. Values travel as parameters alone; lists as one JSON document."""
 
-from dataclasses import asdict
-from typing import Any
-
 from sqlalchemy import TextClause, text
-
-from keshi.orchestrator.ledger.port import Batch, Position
 
 _LISTED = "(SELECT value FROM json_array_elements_text(CAST(:ids AS json)))"
 
@@ -152,72 +147,3 @@ def write(names: tuple[str, ...]) -> TextClause:
     """One statement that does all of these sections."""
     parts = ",\n".join(f"{name}_ AS ({_SECTIONS[name]})" for name in names)
     return text(f"WITH given AS (SELECT CAST(:batch AS json) AS b),\n{parts}\nSELECT CAST(:now AS timestamptz)")
-
-
-def plain(row: Any) -> dict[str, Any]:
-    """A row as JSON data."""
-    return asdict(row)
-
-
-def sections(batch: Batch, position: Position) -> dict[str, Any]:
-    """What a batch writes, by section, sorted by key; empty sections left out."""
-    lane = {"stage": position.stage, "partition": position.partition}
-    # The parts of one statement do not see each other's rows: what is born and gone in one cycle is never written.
-    written, destroyed, ended = (
-        {s.request_id for s, _ in batch.states},
-        set(batch.keys_destroyed),
-        set(batch.claims_ended),
-    )
-    found: dict[str, Any] = {
-        "events": [
-            {**plain(e), "partition": position.partition}
-            for e in sorted(batch.events, key=lambda e: (e.stream, e.sequence))
-        ],
-        "states": [
-            {
-                "request_id": s.request_id,
-                "partition": s.partition,
-                "sequence": s.sequence,
-                "status": s.status.value,
-                "number": s.number,
-                "next_due": due.isoformat() if due else None,
-                "state": s.model_dump_json(),
-            }
-            for s, due in sorted(batch.states, key=lambda pair: pair[0].request_id)
-        ],
-        "due_moved": [{"request_id": r, "due": d.isoformat()} for r, d in sorted(batch.due_moved) if r not in written],
-        "inbox": [plain(r) for r in batch.inbox],
-        "inbox_done": sorted(batch.inbox_done),
-        "outbox": [{**plain(r), **lane} for r in batch.outbox],
-        "outbox_done": sorted(batch.outbox_done),
-        "arrivals": [{**plain(a), "place": a.offset} for a in batch.arrivals],
-        "quarantine": [{**plain(q), "place": q.offset} for q in batch.quarantine],
-        "claims": [
-            plain(c) for c in sorted(batch.claims, key=lambda c: (c.holder, c.request_id)) if c.request_id not in ended
-        ],
-        "claims_ended": sorted(batch.claims_ended),
-        "keys": [
-            {"owner": k.owner, "kek_id": k.key.kek_id, "wrapped": k.key.wrapped.hex()}
-            for k in sorted(batch.keys, key=lambda k: k.owner)
-            if k.owner not in destroyed
-            if k.owner not in destroyed
-        ],
-        "keys_destroyed": sorted(batch.keys_destroyed),
-        "plans": [{"hash": h, "body": b} for h, b in sorted(batch.plans.items())],
-        "inventories": [{"hash": h, "body": b} for h, b in sorted(batch.inventories.items())],
-        "closures": [plain(c) for c in batch.closures],
-        "obligations": [{**plain(o), "due": o.due.isoformat() if o.due else None} for o in batch.obligations],
-        "remembered": [{"holder": h, "obligation_id": o, "system": s} for h, o, s in sorted(batch.remembered)],
-        "obligations_met": [{"obligation_id": o, "sequence": n} for o, n in sorted(batch.obligations_met)],
-        "obligations_due": [
-            {"obligation_id": o, "sequence": n, "due": d.isoformat()} for o, n, d in sorted(batch.obligations_due)
-        ],
-        "forgotten": sorted(o for o, _ in batch.obligations_met),
-    }
-    if batch.chain:
-        found["chain"] = {
-            "number": batch.chain.number,
-            "head": batch.chain.head,
-            "partition": position.partition,
-        }
-    return {name: rows for name, rows in found.items() if rows}

@@ -1,0 +1,202 @@
+"""What transactions read, alike for every dialect: rows become what the port promises. The SQL is the dialect's."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, CursorResult, Executable
+
+from keshi.orchestrator.closure import Chain
+from keshi.orchestrator.context import Lease, Leases
+from keshi.orchestrator.ledger import port
+from keshi.orchestrator.request import State
+from keshi.runtime.sealing import WrappedKey
+from keshi.schemas.tasks import Mode
+
+Errors = Callable[[], AbstractContextManager[None]]
+"""Makes errors of a driver the ledger's."""
+
+
+class Statements(Protocol):
+    """A dialect's SELECTs (executable). `:ids` is a JSON list of text; moments come back as `datetime` with a zone."""
+
+    STATES: Any
+    LEASES: Any
+    MANIFESTS: Any
+    KEYS: Any
+    PLANS: Any
+    CLOSURES: Any
+    OBLIGATIONS: Any
+    CLAIMS: Any
+    IN_FORCE: Any
+    INBOX: Any
+    DUE: Any
+    DUE_OBLIGATIONS: Any
+    CHAIN: Any
+    NUMBERS: Any
+    RECENT: Any
+    HISTORY: Any
+    OBLIGATIONS_OF: Any
+
+
+class Guarded:
+    """A connection whose errors are the ledger's where they arise: who decides in between must not see others."""
+
+    def __init__(self, connection: Connection, errors: Errors) -> None:
+        self._connection = connection
+        self._errors = errors
+
+    def execute(self, statement: Executable, parameters: Any) -> CursorResult[Any]:
+        with self._errors():
+            return self._connection.execute(statement, parameters)
+
+
+def ids(values: Collection[str]) -> dict[str, str]:
+    """A list as the one JSON parameter that it travels in."""
+    return {"ids": json.dumps(sorted(values))}
+
+
+class Reading:
+    """What all transactions can read."""
+
+    def __init__(self, connection: Guarded, sql: Statements, now: datetime) -> None:
+        self._c = connection
+        self._sql = sql
+        self.now = now
+
+    def states(self, request_ids: Collection[str]) -> Mapping[str, State]:
+        if not request_ids:
+            return {}
+        rows = self._c.execute(self._sql.STATES, ids(request_ids))
+        return {r.request_id: State.model_validate_json(r.state) for r in rows}
+
+    def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]:
+        found: dict[str, dict[str, list[Lease]]] = {}
+        if not request_ids:
+            return {}
+        for r in self._c.execute(self._sql.LEASES, ids(request_ids)):
+            found.setdefault(r.request_id, {}).setdefault(r.system, []).append(_lease(r))
+        return {i: Leases({s: tuple(x) for s, x in by.items()}) for i, by in found.items()}
+
+    def manifests(self, request_ids: Collection[str]) -> Mapping[tuple[str, str], Sequence[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        if not request_ids:
+            return found
+        for r in self._c.execute(self._sql.MANIFESTS, ids(request_ids)):
+            found.setdefault((r.request_id, r.system), []).append(r.manifest)
+        return found
+
+    def keys(self, owners: Collection[str]) -> Mapping[str, WrappedKey]:
+        if not owners:
+            return {}
+        rows = self._c.execute(self._sql.KEYS, ids(owners))
+        return {r.owner: WrappedKey(r.kek_id, bytes.fromhex(r.wrapped)) for r in rows}
+
+    def plans(self, hashes: Collection[str]) -> Mapping[str, str]:
+        if not hashes:
+            return {}
+        return {r.hash: r.body for r in self._c.execute(self._sql.PLANS, ids(hashes))}
+
+    def closures(self, request_ids: Collection[str]) -> Mapping[str, str]:
+        if not request_ids:
+            return {}
+        return {r.request_id: r.record for r in self._c.execute(self._sql.CLOSURES, ids(request_ids))}
+
+    def obligations(self, names: Collection[str]) -> Mapping[str, port.ObligationRow]:
+        if not names:
+            return {}
+        return {r.obligation_id: _obligation(r) for r in self._c.execute(self._sql.OBLIGATIONS, ids(names))}
+
+
+def _lease(r: Any) -> Lease:
+    return Lease(
+        begin_id=r.begin_id,
+        lease_id=r.lease_id or "",
+        system=r.system,
+        attempt=r.attempt,
+        mode=Mode(r.mode),
+        at=r.at,
+        granted_at=r.granted_at,
+        until=r.until,
+        digest=r.digest,
+        counts=json.loads(r.counts),
+        searched=tuple(json.loads(r.searched)),
+        learned={s: tuple(t) for s, t in json.loads(r.learned).items()},
+    )
+
+
+def _obligation(r: Any) -> port.ObligationRow:
+    return port.ObligationRow(
+        r.obligation_id,
+        r.request_id,
+        r.partition,
+        r.system,
+        r.kind,
+        r.state,
+        r.due,
+        r.sealed,
+        r.data,
+        r.sequence,
+    )
+
+
+class CycleReading(Reading):
+    """What the owner of a lane can read besides."""
+
+    def __init__(self, connection: Guarded, sql: Statements, now: datetime, position: port.Position) -> None:
+        super().__init__(connection, sql, now)
+        self._position = position
+
+    @property
+    def _p(self) -> int:
+        return self._position.partition
+
+    def claims(self, holders: Collection[str]) -> Sequence[port.Claim]:
+        if not holders:
+            return []
+        rows = self._c.execute(self._sql.CLAIMS, ids(holders))
+        return [port.Claim(r.holder, r.request_id, r.partition, r.number) for r in rows]
+
+    def in_force(self, holders: Collection[str]) -> Sequence[tuple[str, str, str, str]]:
+        if not holders:
+            return []
+        rows = self._c.execute(self._sql.IN_FORCE, ids(holders))
+        return [(r.holder, r.system, r.obligation_id, r.kind) for r in rows]
+
+    def inbox(self, limit: int) -> Sequence[port.InboxRow]:
+        rows = self._c.execute(self._sql.INBOX, {"p": self._p, "n": limit})
+        return [port.InboxRow(self._p, r.request_id, r.data, r.id) for r in rows]
+
+    def due(self, limit: int) -> Sequence[str]:
+        rows = self._c.execute(self._sql.DUE, {"p": self._p, "now": self.now, "n": limit})
+        return [r.request_id for r in rows]
+
+    def due_obligations(self, limit: int) -> Sequence[port.ObligationRow]:
+        rows = self._c.execute(self._sql.DUE_OBLIGATIONS, {"p": self._p, "now": self.now, "n": limit})
+        return [_obligation(r) for r in rows]
+
+    def chain(self) -> Chain:
+        row = self._c.execute(self._sql.CHAIN, {"p": self._p}).one()
+        return Chain(row.chain_number, row.chain_head)
+
+    def numbers(self, count: int) -> Iterator[int]:
+        if not count:
+            return iter(())
+        return iter(self._c.execute(self._sql.NUMBERS, {"n": count}).scalars().all())
+
+
+class ReaderReading(Reading):
+    """What queries can read besides."""
+
+    def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:
+        rows = self._c.execute(self._sql.RECENT, {"n": limit, "before": before or 2**62, "all": not open_only})
+        return [State.model_validate_json(r.state) for r in rows]
+
+    def history(self, stream: str) -> Sequence[tuple[datetime, port.EventRow]]:
+        rows = self._c.execute(self._sql.HISTORY, {"s": stream})
+        return [(r.at, port.EventRow(stream, r.sequence, r.kind, r.data)) for r in rows]
+
+    def obligations_of(self, request_id: str) -> Sequence[port.ObligationRow]:
+        return [_obligation(r) for r in self._c.execute(self._sql.OBLIGATIONS_OF, {"r": request_id})]
