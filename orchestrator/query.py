@@ -1,19 +1,24 @@
 """Stage 7: what readers may see of requests, held tasks, obligations and closure records. Knows no framework."""
 
 import json
-from datetime import date, datetime
-from typing import Annotated, Any, Final, Literal
-
-from pydantic import Field
+from datetime import datetime
+from typing import Any, Final
 
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import Ledger, ObligationRow, Reader
 from keshi.orchestrator.request import State, TaskProgress
+from keshi.orchestrator.views import (
+    HeldTask,
+    ObligationView,
+    ReasonView,
+    RequestPage,
+    RequestSummary,
+    RequestView,
+)
 from keshi.runtime.sealing import SealBroken
-from keshi.schemas.base import Code, Count, Digest, Model, Moment, Name, Reference, RequestId, RuleId
 from keshi.schemas.closure import ClosureRecord
 from keshi.schemas.commands import Decision
-from keshi.schemas.requests import RequestState, TaskStatus
+from keshi.schemas.requests import TaskStatus
 from keshi.schemas.tasks import StopReason
 
 MAX_PAGE: Final = 200
@@ -25,72 +30,6 @@ class NotKnown(LookupError):  # noqa: N818 - names the finding
 
 class NotClosed(LookupError):  # noqa: N818
     """The request is open: there is no record of it yet."""
-
-
-class HeldTask(Model):
-    """A task that waits for a person: why, how much was found, and what can be decided."""
-
-    system: Name
-    attempt: Count
-    reason: Code
-    count: Count | None = None
-    digest: Digest | None = None
-    decisions: tuple[Decision, ...]
-    reminder_at: Moment | None = None
-
-
-class ObligationView(Model):
-    """What is left to do after a closure, as it stands."""
-
-    obligation_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    kind: Literal["retention", "suspension", "residue"]
-    system: Name
-    category: Name
-    count: Count
-    ground: RuleId | None = None
-    until: date | None = None
-    status: Literal["open", "met"]
-    next_at: Moment | None = None
-
-
-class RequestSummary(Model):
-    """A line of the list. `number` counts acceptances."""
-
-    number: Count
-    state: RequestState
-
-
-class RequestPage(Model):
-    """Requests, the latest first. `next` is the `before` of the next page; absent on the last one."""
-
-    requests: tuple[RequestSummary, ...]
-    next: Count | None = None
-
-
-class RequestView(RequestSummary):
-    """One request with what people can decide and what is left to do."""
-
-    held: tuple[HeldTask, ...] = ()
-    obligations: tuple[ObligationView, ...] = ()
-    notified_at: Moment | None = None
-
-
-class ReasonView(Model):
-    """The words of one decision, opened. `decision` is its place among those of its system in the record."""
-
-    system: Name
-    decision: Count
-    person: Reference
-    at: Moment
-    reason: str | None = None
-
-
-class ClosureView(Model):
-    """A closure record beside the opened reasons of its decisions, which are no part of it."""
-
-    request_id: RequestId
-    closure: ClosureRecord
-    reasons: tuple[ReasonView, ...]
 
 
 class Queries:
@@ -223,6 +162,8 @@ def _obligation(row: ObligationRow) -> ObligationView:
             "system": row.system,
             "status": row.state,
             "next_at": row.due,
+            # What happens to an obligation before it is met is that its moment passes.
+            "late": row.state == "open" and row.sequence > 1,
         },
         strict=False,
     )

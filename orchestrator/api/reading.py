@@ -6,8 +6,9 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from keshi.orchestrator.api.access import NamedRequest, holder_of
 from keshi.orchestrator.api.problems import Problem, described
-from keshi.orchestrator.query import MAX_PAGE, ClosureView, NotClosed, NotKnown, Queries, RequestPage, RequestView
+from keshi.orchestrator.query import MAX_PAGE, NotClosed, NotKnown, Queries
 from keshi.orchestrator.tokens import Right, Tokens
+from keshi.orchestrator.views import ClosureView, RequestPage, RequestView
 from keshi.schemas.closure import ClosureRecord
 
 _ERRORS = ("unauthenticated", "forbidden", "invalid", "internal", "ledger_unavailable", "misconfigured")

@@ -11,7 +11,8 @@ from keshi.cli.http import Api, parsed
 from keshi.cli.output import heading, note, say, table
 from keshi.cli.records import show_record
 from keshi.client.commands import canonical_request_id
-from keshi.orchestrator.query import MAX_PAGE, ClosureView, RequestPage, RequestSummary, RequestView
+from keshi.orchestrator.query import MAX_PAGE
+from keshi.orchestrator.views import ClosureView, RequestPage, RequestSummary, RequestView
 from keshi.schemas.base import sha256
 from keshi.schemas.requests import RequestState, TaskState, TaskStatus
 
