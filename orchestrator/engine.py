@@ -18,7 +18,7 @@ from kafka import KafkaProducer
 from keshi.orchestrator import admission, effects
 from keshi.orchestrator.context import Policy
 from keshi.orchestrator.cycle import CycleDecision, Decided, Inputs, Surroundings
-from keshi.orchestrator.incoming import BadPart, read_reports
+from keshi.orchestrator.incoming import BadPart, read_reports, whole
 from keshi.orchestrator.intake import Intake, Routable
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import (
@@ -205,7 +205,7 @@ class OrchestratorEngine:
             elif fresh:
                 log.exception("record_quarantined", lane=str(owned.lane), offset=fresh[0].offset)
                 bad = BadPart("refused_by_ledger" if isinstance(e, Lasting) else "decider_raised", None, b"")
-                self._quarantine_one(owned, fresh[0], replace(bad, payload=fresh[0].value or b""))
+                self._quarantine_one(owned, fresh[0], replace(bad, payload=whole(fresh[0])))
 
     def _intake(self, owned: _Owned, records: Sequence[Record]) -> None:
         topic_id = owned.position.topic_id or "unknown"
@@ -214,7 +214,7 @@ class OrchestratorEngine:
         for record in records:
             at = Coordinates(topic="commands", partition=record.lane.partition, offset=record.offset)
             with _deciding():
-                found = self._.intake.read(record.value, at, topic_id)
+                found = self._.intake.read(record.value, at, topic_id, record.headers)
             if isinstance(found, Routable):
                 target = partition_of(found.message.request_id, self._.partitions)
                 batch.inbox.append(InboxRow(target, found.message.request_id, found.message.model_dump_json()))
@@ -224,7 +224,7 @@ class OrchestratorEngine:
             elif isinstance(found, RequestRejected):
                 self._reject(owned, batch, found, topic_id)
             else:
-                self._quarantine(owned, batch, record, BadPart(found.reason, found.field, record.value or b""))
+                self._quarantine(owned, batch, record, BadPart(found.reason, found.field, whole(record)))
         if batch.plans and not self._inventory_stored:
             intake = self._.intake
             batch.inventories[intake.inventory_hash] = intake.inventory.model_dump_json()

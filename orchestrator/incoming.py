@@ -1,4 +1,4 @@
-"""Reading the topic `reports`: one bad report in a list harms no other."""
+"""Reading the topic `reports`: one bad report in a list harms no other. And what is kept of what cannot be read."""
 
 import json
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from keshi.orchestrator.cycle import belongs_here
+from keshi.orchestrator.stream.port import Record
+from keshi.schemas.binary import is_binary
 from keshi.schemas.reading import NOT_JSON, Unreadable, read
 from keshi.schemas.reports import Report, TasksReported
 
@@ -22,6 +24,15 @@ class BadPart:
     reason: str
     field: str | None
     payload: bytes
+
+
+def whole(record: Record) -> bytes:
+    """A record as it is kept when it cannot be taken: in binary mode its headers are a part of the message."""
+    value = record.value or b""
+    if not is_binary(record.headers):
+        return value
+    lines = (f"{name}: ".encode("utf-8", "surrogatepass") + (text or b"") for name, text in record.headers)
+    return b"\n".join((*lines, b"", value))
 
 
 def read_reports(raw: bytes | None, partition: int, partitions: int) -> tuple[list[Report], list[BadPart]]:

@@ -11,6 +11,7 @@ from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.plan import NotPlannable, inventory_hash, make_plan
 from keshi.schemas.admissible import NotAdmissible, check_references, ground_of, normal_identifiers
 from keshi.schemas.base import canonical
+from keshi.schemas.binary import Headers
 from keshi.schemas.commands import (
     ACTIONS,
     COMMANDS,
@@ -62,16 +63,19 @@ class Intake:
         self._keys = keys
         self._plans: dict[Any, tuple[Plan, tuple[str, str]]] = {}
 
-    def read(self, raw: bytes | None, at: Coordinates, log: str) -> Routable | RequestRejected | Quarantinable:
+    def read(
+        self, raw: bytes | None, at: Coordinates, log: str, headers: Headers = ()
+    ) -> Routable | RequestRejected | Quarantinable:
         """Read one record of `commands`.
 
         Args:
             raw: Its value.
             at: Where it stands.
             log: UUID of the topic.
+            headers: Its headers, which hold a CloudEvent's attributes in binary mode.
         """
         try:
-            envelope, data = read(raw, COMMANDS, limit=MAX_COMMAND_BYTES)
+            envelope, data = read(raw, COMMANDS, limit=MAX_COMMAND_BYTES, headers=headers)
         except Unreadable as u:
             if u.request_id is None or u.reason not in set(RejectionCode):
                 return Quarantinable(str(u.reason), u.field)

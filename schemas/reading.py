@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from keshi.schemas.base import IS_REQUEST_ID, MAX_SAFE_INTEGER, Model
-from keshi.schemas.envelope import Envelope
+from keshi.schemas.binary import HeaderFault, Headers, attributes, is_binary, size_of
+from keshi.schemas.envelope import Attributes, Envelope
 from keshi.schemas.requests import RejectionCode
 
 M = TypeVar("M", bound=BaseModel)
@@ -38,14 +39,24 @@ class Unreadable(Exception):  # noqa: N818 - it is a finding, not a failure of o
         self.detail = detail or reason
 
 
-def read(raw: bytes | None, models: Mapping[str, type[M]], *, limit: int) -> tuple[Envelope[Any], M]:
-    """Read one structured CloudEvent whose type is one of `models`.
+def read(
+    raw: bytes | None, models: Mapping[str, type[M]], *, limit: int, headers: Headers = ()
+) -> tuple[Envelope[Any], M]:
+    """Read one CloudEvent, in structured or binary mode, whose type is one of `models`.
+
+    Args:
+        raw: The value of the Kafka record.
+        models: What is taken, CloudEvents type → model.
+        limit: Bytes that are read, at most; in binary mode with the headers.
+        headers: Of the record. Without any it is taken as structured.
 
     Raises:
         Unreadable: with the first reason found.
     """
     if not raw:
         raise Unreadable(EMPTY)
+    if headers and is_binary(headers):
+        return _read_binary(raw, headers, models, limit)
     if len(raw) > limit:
         raise Unreadable(TOO_LARGE)
     kind = _kind(raw)
@@ -55,8 +66,38 @@ def read(raw: bytes | None, models: Mapping[str, type[M]], *, limit: int) -> tup
     try:
         envelope = _envelope(model).model_validate_json(raw)
     except ValidationError as e:
-        raise _explain(raw, model, e) from None
+        raise _explain(_tree(raw), model, e) from None
     return envelope, envelope.data
+
+
+def _read_binary(raw: bytes, headers: Headers, models: Mapping[str, type[M]], limit: int) -> tuple[Envelope[Any], M]:
+    if len(raw) + size_of(headers) > limit:
+        raise Unreadable(TOO_LARGE)
+    try:
+        said = attributes(headers)
+    except HeaderFault as e:
+        raise _faulty(raw, e) from None
+    model = models.get(said["type"])
+    if model is None:
+        raise _unknown_type(_binary_tree(raw))
+    try:
+        head = Attributes.model_validate_json(json.dumps(said))
+    except ValidationError as e:
+        raise _explain(said | _binary_tree(raw), model, e) from None
+    try:
+        data = model.model_validate_json(raw)
+    except ValidationError as e:
+        tree = _binary_tree(raw)
+        raise _explain(tree if tree["data"] is not None else None, model, e, ("data",)) from None
+    return _envelope(model).model_construct(**dict(head), data=data), data
+
+
+def _faulty(raw: bytes, fault: HeaderFault) -> Unreadable:
+    """Headers that cannot be read: the sender is told, if the data says whose request it is."""
+    field = fault.attribute if fault.attribute in Attributes.model_fields else None
+    request_id = _request_id(_binary_tree(raw))
+    reason = RejectionCode.FIELD_INVALID if request_id else NOT_A_CLOUDEVENT
+    return Unreadable(reason, field, request_id, fault.detail)
 
 
 class _Peek(BaseModel):
@@ -88,10 +129,15 @@ def _tree(raw: bytes) -> Any:
         return None
 
 
+def _binary_tree(raw: bytes) -> dict[str, Any]:
+    """The data of a message in binary mode where it would stand in a structured one."""
+    return {"data": _tree(raw)}
+
+
 def _request_id(tree: Any) -> str | None:
     data = tree.get("data") if isinstance(tree, dict) else None
     found = data.get("request_id") if isinstance(data, dict) else None
-    if isinstance(found, str) and IS_REQUEST_ID.match(found):
+    if isinstance(found, str) and IS_REQUEST_ID.fullmatch(found):
         return found.lower() if "-" in found else found.upper()
     return None
 
@@ -102,13 +148,26 @@ def _why_not(raw: bytes, kind: str | None) -> Unreadable:
         return Unreadable(NOT_JSON)
     if not isinstance(tree, dict) or tree.get("specversion") != "1.0" or kind is None:
         return Unreadable(NOT_A_CLOUDEVENT)
+    return _unknown_type(tree)
+
+
+def _unknown_type(tree: dict[str, Any]) -> Unreadable:
     return Unreadable(
         RejectionCode.TYPE_UNKNOWN, "type", _request_id(tree), "this type or version of message is not known"
     )
 
 
-def _explain(raw: bytes, model: type[BaseModel], error: ValidationError) -> Unreadable:
-    tree = _tree(raw)
+def _explain(
+    tree: dict[str, Any] | None, model: type[BaseModel], error: ValidationError, above: tuple[str, ...] = ()
+) -> Unreadable:
+    """Why a message is none.
+
+    Args:
+        tree: The whole message; None where it is no JSON.
+        model: Of its data.
+        error: What was found.
+        above: Where in the message that stands which the error is about.
+    """
     if tree is None:
         return Unreadable(NOT_JSON)
     request_id = _request_id(tree)
@@ -122,7 +181,7 @@ def _explain(raw: bytes, model: type[BaseModel], error: ValidationError) -> Unre
             field = _known(path, model)
             return Unreadable(RejectionCode.NUMBER_TOO_LARGE, field, request_id, "integers end at 2^53 - 1")
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    at = tuple(first["loc"])
+    at = (*above, *first["loc"])
     if not request_id and "data" not in at:
         return Unreadable(NOT_A_CLOUDEVENT, _known(at, model))
     code = _CODES.get(first["type"], RejectionCode.FIELD_INVALID)

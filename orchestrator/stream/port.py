@@ -27,7 +27,7 @@ class Record:
     offset: int
     value: bytes | None = field(repr=False)
     key: bytes | None = field(repr=False)
-    headers: Sequence[tuple[str, bytes]] = field(repr=False)
+    headers: Sequence[tuple[str, bytes | None]] = field(repr=False)
     timestamp_ms: int
 
 
