@@ -17,13 +17,13 @@ def startable(state: State, plan: Plan, now: datetime, ctx: Context) -> list[Any
     """Events that start every task which nothing holds back any more. Called after every input."""
     if state.status is not RequestStatus.OPEN or state.withdrawn:
         return []
-    sources = [t for t in plan.tasks if t.identify and _asked(state.tasks[t.system])]
+    sources = {t.system for t in plan.tasks if t.identify and _asked(state.tasks[t.system])}
     found: list[Any] = []
     for planned in plan.tasks:
         task = state.tasks.get(planned.system)
         if task is None or task.status is not TaskStatus.WAITING:
             continue
-        if planned in sources:
+        if planned.system in sources:
             found.append(first(task, Mode.IDENTIFY, now, ctx))
         elif not planned.categories:
             found.append(ev.TaskEnded(system=planned.system, outcomes=()))  # it was asked for identifiers alone

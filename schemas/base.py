@@ -1,6 +1,7 @@
 """What every model at a border shares: closed, frozen, strict; text without NUL; times with a zone."""
 
 import hashlib
+import json
 import re
 from typing import Annotated, Any, ClassVar
 
@@ -79,7 +80,22 @@ def canonical(data: Any) -> bytes:
     """Canonical JSON (RFC 8785) of plain data or of a model. What a model does not have is left out, as on the wire."""
     if isinstance(data, BaseModel):
         data = data.model_dump(mode="json", exclude_none=True)
+    if _simple(data):
+        # The standard library writes these alike, six times as fast; a test holds it against the other.
+        return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     return bytes(rfc8785.dumps(data))
+
+
+def _simple(data: Any) -> bool:
+    """Whether no rule of RFC 8785 is needed here but the order of keys in ASCII: no float, no large integer."""
+    kind = type(data)
+    if kind is str or data is None or kind is bool:
+        return True
+    if kind is int:
+        return -MAX_SAFE_INTEGER <= data <= MAX_SAFE_INTEGER
+    if kind is dict:
+        return all(type(k) is str and k.isascii() and _simple(v) for k, v in data.items())
+    return kind in {list, tuple} and all(map(_simple, data))
 
 
 def sha256(data: Any) -> str:
