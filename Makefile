@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kills lock clean env
+.PHONY: help demo test lint kills bench bench-long lock clean env
 
 # A Python that is new enough; another one: make PYTHON=/path/to/python …
 PYTHON ?= $(firstword $(shell for name in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -14,9 +14,11 @@ WORKERS ?= 2
 # kills: what chooses the moments (default: the time), and how often each point is hit.
 SEED ?= $(shell date +%s)
 HITS ?= 1
+# bench: further options, such as BENCH='--only closed400 --profile api'.
+BENCH ?=
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
 demo: env ## erase sample people from two running systems, and look whether they are gone
 	@$(BIN)/keshi dev demo
@@ -32,6 +34,12 @@ lint: env ## style, types and layers
 
 kills: env ## kill each part at each named point: make kills SEED=7 HITS=5
 	@$(BIN)/python -m tests.chaos.kills --seed $(SEED) --hits $(HITS)
+
+bench: env ## how fast it is, next to what the broker would allow (under 8 minutes)
+	@$(BIN)/python -m bench $(BENCH)
+
+bench-long: env ## 100,000 requests at once, and memory over time
+	@$(BIN)/python -m bench --long $(BENCH)
 
 lock: env ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/python -m pip install --quiet uv

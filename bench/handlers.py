@@ -23,7 +23,9 @@ SELECT task, id::text AS ref FROM wanted JOIN {table} ON customer_id = value WHE
 UNION SELECT task, id::text FROM wanted JOIN {table} ON lower(email) = lower(value) WHERE kind = 'email'
 """
 _ERASE = "DELETE FROM {table} WHERE id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s::json)::bigint))"
-_LEFT = "SELECT id::text AS ref FROM {table} WHERE id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s::json)::bigint))"
+_LEFT = (
+    "SELECT id::text AS ref FROM {table} WHERE id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s::json)::bigint))"
+)
 
 
 class Settings(BaseSettings):
@@ -43,9 +45,7 @@ class Table(Handler):
     def __init__(self, database: Database) -> None:
         self._db = database
         table = sql.Identifier(self.table)
-        self._locate, self._erase, self._left = (
-            sql.SQL(text).format(table=table) for text in (_LOCATE, _ERASE, _LEFT)
-        )
+        self._locate, self._erase, self._left = (sql.SQL(text).format(table=table) for text in (_LOCATE, _ERASE, _LEFT))
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -1,19 +1,28 @@
-"""The measurements. Each ends with a look into the systems: what was to go is gone, and nothing else is."""
+"""The measurements. Each of keshi ends with a look into the systems: what was to go is gone, and nothing else is."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import count
 
+from bench import raw
 from bench.people import People
 from bench.progress import BenchError, Progress
-from bench.sender import Sender
-from bench.stack import Stack
-from bench.watch import Usage, usage
+from bench.sender import Sender, Wire
+from bench.stack import SYSTEMS, Stack, StackOptions
+from bench.traffic import Traffic
+from bench.watch import usage
+from bench.wire import Keshi
+from keshi.runtime.settings import KafkaSettings
 
-EXPECTED_PER_SECOND = 1_000
-"""So many people are made for each second of a closed loop; when they do not suffice, the bench fails and says so."""
+LINGER_MS = 5
+"""Of every producer of keshi, and of the raw limit; the client of a DSAR system alone waits for nothing."""
+EXPECTED_PER_SECOND = 900
+"""People made for each second of a closed loop. When they do not suffice, the bench fails and says so."""
+SENDER = "sender"
+"""What the bench itself takes stands under this name, apart from keshi's parts."""
 
 
 @dataclass(frozen=True)
@@ -25,46 +34,52 @@ class Measured:
         cpu_ms: by part, milliseconds of CPU time for one closure.
         p50_ms: from a command to its closure, half of them are faster.
         p95_ms: and all but one in twenty.
-        count: closures that the above rests on.
+        closed: closures that the above rests on.
+        messages: by topic, messages for one closure.
     """
 
     per_second: float
-    cpu_ms: Mapping[str, float] = field(default_factory=dict)
+    cpu_ms: dict[str, float] = field(default_factory=dict)
     p50_ms: float = 0.0
     p95_ms: float = 0.0
-    count: int = 0
+    closed: int = 0
+    messages: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+def _no_profile() -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass
 class Bench:
-    """What measurements share."""
+    """What measurements share.
+
+    Attributes:
+        profile: records processes of keshi while a measurement's time runs.
+        numbers: names of requests of the raw limit.
+    """
 
     stack: Stack
+    options: StackOptions
     people: People
     progress: Progress
-    pids: Callable[[], Mapping[str, int]]
+    profile: Callable[[], AbstractContextManager[None]] = _no_profile
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def closed_loop(self, in_flight: int, seconds: float, warmup: float, during: Callable[[float], None] | None = None) -> Measured:
-        """Closures per second while so many requests are kept open. `during` is told when the measured time begins."""
+    def closed_loop(self, in_flight: int, seconds: float, warmup: float) -> Measured:
+        """Closures per second while so many requests are kept open."""
         self.people.ensure(int((seconds + warmup) * EXPECTED_PER_SECOND) + in_flight)
-        persons = iter(self.people)
-        with self._sender(5) as sender:
-            sender.keep(persons, in_flight, warmup)
-            if during:
-                during(seconds)
-            return self._timed(sender, lambda: sender.keep(persons, in_flight, seconds))
+        with self._keshi(LINGER_MS) as sender:
+            sender.keep(iter(self.people), in_flight, warmup)
+            return self._timed(sender, lambda: sender.keep(iter(self.people), in_flight, seconds))
 
     def bulk(self, number: int) -> Measured:
         """Closures per second from the first command to the last closure, all commands sent at once."""
         self.people.ensure(number)
-        persons = iter(self.people)
-        with self._sender(5) as sender:
+        with self._keshi(LINGER_MS) as sender:
 
             def all_of_them() -> None:
-                for _ in range(number // 500):
-                    sender.send(next(persons) for _ in range(500))
-                    sender.poll(0)
-                sender.send(next(persons) for _ in range(number % 500))
+                sender.at_once(iter(self.people), number)
                 sender.drain()
 
             return self._timed(sender, all_of_them)
@@ -72,42 +87,54 @@ class Bench:
     def open_loop(self, per_second: float, seconds: float) -> Measured:
         """From command to closure at a fixed rate."""
         self.people.ensure(int(per_second * seconds) + 1)
-        persons = iter(self.people)
-        with self._sender(0) as sender:  # as keshi.client sends
+        with self._keshi(0) as sender:
 
             def paced() -> None:
-                sender.pace(persons, per_second, seconds)
+                sender.pace(iter(self.people), per_second, seconds)
                 sender.drain()
 
             return self._timed(sender, paced)
 
-    def _timed(self, sender: Sender, what: Callable[[], None]) -> Measured:
-        before, count, began = usage(self.pids()), sender.closed, time.monotonic()
-        what()
-        seconds, closed, after = time.monotonic() - began, sender.closed - count, usage(self.pids())
+    def raw_limit(self, in_flight: int, seconds: float, warmup: float) -> Measured:
+        """Groups of 18 messages per second, so many groups kept on their way."""
+        workers, partitions = self.options.workers, self.options.partitions
+        with raw.running(self.stack, workers, partitions) as kafka, self._sender(kafka, raw.Raw(), LINGER_MS) as sender:
+            sender.keep(self.numbers, in_flight, warmup)
+            return self._timed(sender, lambda: sender.keep(self.numbers, in_flight, seconds), kafka)
+
+    def _timed(self, sender: Sender, what: Callable[[], None], kafka: KafkaSettings | None = None) -> Measured:
+        pids = self.stack.pids
+        with Traffic(kafka or self.stack.kafka, SYSTEMS) as traffic, self.profile():
+            before, own, closed, began = usage(pids), time.process_time(), sender.closed, time.monotonic()
+            what()
+            seconds, closed = time.monotonic() - began, sender.closed - closed
+            own, after = time.process_time() - own, usage(pids)
+            messages = traffic.since()
         if not closed:
             raise BenchError(f"nothing was closed within {seconds:.0f} s")
-        ordered = sorted(sender.latencies[count : count + closed])
+        latencies = sorted(sender.latencies[-closed:])
+        spent = {name: after[name].cpu - was.cpu for name, was in before.items() if name in after} | {SENDER: own}
         return Measured(
             per_second=closed / seconds,
-            cpu_ms={name: 1000 * (after[name].cpu - was.cpu) / closed for name, was in before.items() if name in after},
-            p50_ms=1000 * statistics.median(ordered),
-            p95_ms=1000 * ordered[int(len(ordered) * 0.95)],
-            count=closed,
+            cpu_ms={name: 1000 * cpu / closed for name, cpu in spent.items()},
+            p50_ms=1000 * statistics.median(latencies),
+            p95_ms=1000 * latencies[int(len(latencies) * 0.95)],
+            closed=closed,
+            messages={topic: number / closed for topic, number in messages.items()},
         )
 
     @contextmanager
-    def _sender(self, linger_ms: int) -> Iterator[Sender]:
-        with Sender(self.stack.kafka, self.progress, linger_ms) as sender:
+    def _keshi(self, linger_ms: int) -> Iterator[Sender]:
+        with self._sender(self.stack.kafka, Keshi(), linger_ms) as sender:
             yield sender
-            sender.drain()
-            self.stack.supervisor.check()
-            if sender.closed != sender.sent:
-                raise BenchError(f"{sender.sent} commands were sent and {sender.closed} requests closed")
+        self.stack.supervisor.check()
         if wrong := self.people.wrong():
             raise BenchError(wrong)
 
-
-def memory(pids: Mapping[str, int]) -> dict[str, Usage]:
-    """What each part holds and held at most, MiB."""
-    return usage(pids)
+    @contextmanager
+    def _sender(self, kafka: KafkaSettings, wire: Wire, linger_ms: int) -> Iterator[Sender]:
+        with Sender(kafka, wire, self.progress, linger_ms) as sender:
+            yield sender
+            sender.drain()
+            if sender.closed != sender.sent:
+                raise BenchError(f"{sender.sent} commands were sent and {sender.closed} requests closed")

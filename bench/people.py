@@ -77,7 +77,7 @@ class People:
             yield self._used
 
     def wrong(self) -> str | None:
-        """What is not as it should be: a row of somebody whose erasure was asked for, or one of another's that is gone."""
+        """What is not as it should be: rows of those who were to go, or none of those who were not."""
         for table in tables():
             query = sql.SQL(
                 "SELECT count(*) FILTER (WHERE person <= %(used)s), count(*) FILTER (WHERE person > %(used)s) FROM {t}"

@@ -1,4 +1,4 @@
-"""What the bench runs: a broker, two PostgreSQL servers with fsync on, and keshi's own processes as a deployment has them."""
+"""What the bench runs: a broker, two PostgreSQL servers with fsync on, and keshi's processes as in a deployment."""
 
 import json
 import os
@@ -39,14 +39,16 @@ class StackOptions:
     """How keshi is deployed.
 
     Attributes:
-        workers: processes that serve the five systems: 1 (all five) or 5 (one each).
+        workers: processes that serve the five systems: 5 (one each, as `keshi dev up` runs them) down to 1.
         partitions: of each topic.
         env: further environment of keshi's processes.
+        statements: have the ledger's server count what its statements cost.
     """
 
-    workers: int = 1
+    workers: int = 5
     partitions: int = 4
     env: Mapping[str, str] = field(default_factory=dict)
+    statements: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,15 @@ class Stack:
 
     Attributes:
         kafka: where the broker is.
+        ledger_dsn: the ledger's database.
         systems_dsn: the database of the five systems, as its owner.
         supervisor: owns all parts.
         logs: where the logs of keshi's processes lie.
     """
 
     kafka: KafkaSettings
-    systems_dsn: str
+    ledger_dsn: str = field(repr=False)
+    systems_dsn: str = field(repr=False)
     supervisor: Supervisor
     logs: Path
 
@@ -78,7 +82,7 @@ class Stack:
 
 @contextmanager
 def running(options: StackOptions, say: Callable[[str], None]) -> Iterator[Stack]:
-    """Start everything, and end it whatever happens. The data lie in a directory that is removed.
+    """Start everything, and end it whatever happens. The data are removed then; `LOGS` keeps the logs.
 
     Raises:
         DevError: something could not be started; the message says what to do.
@@ -90,7 +94,7 @@ def running(options: StackOptions, say: Callable[[str], None]) -> Iterator[Stack
             yield _start(options, directory, supervisor)
     finally:
         shutil.rmtree(LOGS, ignore_errors=True)
-        shutil.copytree(directory / "logs", LOGS)
+        shutil.copytree(directory / "logs", LOGS, dirs_exist_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -99,14 +103,17 @@ def _start(options: StackOptions, directory: Path, supervisor: Supervisor) -> St
     fetch.kafka_jars()
     fetch.postgres_home()
     broker = supervisor.add(Broker(BrokerOptions(directory / "kafka")))
-    servers = [supervisor.add(_server(directory, name)) for name in ("ledger", "systems")]
+    counting = {"shared_preload_libraries": "pg_stat_statements"} if options.statements else {}
+    ledger, systems = (
+        supervisor.add(_server(directory, name, settings))
+        for name, settings in (("ledger", {**_MEMORY, **counting}), ("systems", _MEMORY))
+    )
     with ThreadPoolExecutor() as pool:  # each takes seconds of its own, most of them waiting
-        for started in [pool.submit(part.start) for part in (broker, *servers)]:
+        for started in [pool.submit(part.start) for part in (broker, ledger, systems)]:
             started.result()
     kafka = load(KafkaSettings, bootstrap=broker.bootstrap, prefix=PREFIX)
     wanted = topics.TopicOptions(partitions=options.partitions, commands_partitions=options.partitions)
     topics.apply(kafka, topics.wanted(kafka, SYSTEMS, wanted), wanted)
-    ledger, systems = servers
     ledger_url = ledger.create_database("keshi")
     engine = connect(ledger_url, pool_size=1)
     migrate(engine)
@@ -119,11 +126,11 @@ def _start(options: StackOptions, directory: Path, supervisor: Supervisor) -> St
         part.start()
     for part, port in parts:
         part.wait_ready(answers(f"http://127.0.0.1:{port}/readyz"), _READY_SECONDS)
-    return Stack(kafka, systems_dsn, supervisor, directory / "logs")
+    return Stack(kafka, ledger_url, systems_dsn, supervisor, directory / "logs")
 
 
-def _server(directory: Path, name: str) -> PostgresServer:
-    server = PostgresServer(PostgresOptions(directory / name, settings=_MEMORY))
+def _server(directory: Path, name: str, settings: Mapping[str, str]) -> PostgresServer:
+    server = PostgresServer(PostgresOptions(directory / name, settings=settings))
     server.name = name
     return server
 
@@ -151,8 +158,9 @@ class _Programs:
         }
         port = places.free_port()
         api = {**ledger, "KESHI_API_PORT": str(self.api_port)}
+        orchestrator = {**ledger, "KESHI_ORCHESTRATOR_HEALTH_PORT": str(port)}
         return [
-            (self._spec("orchestrator", ("orchestrator", "run"), {**ledger, "KESHI_ORCHESTRATOR_HEALTH_PORT": str(port)}), port),
+            (self._spec("orchestrator", ("orchestrator", "run"), orchestrator), port),
             (self._spec("api", ("api", "run"), api), self.api_port),
             *(self._worker(name, systems) for name, systems in shares(self.options.workers)),
         ]
@@ -172,18 +180,11 @@ class _Programs:
         return self._spec(name, ("handler", "run", *systems), env), port
 
     def _spec(self, name: str, arguments: tuple[str, ...], env: Mapping[str, str]) -> PartSpec:
-        common = {
-            "KESHI_ENVIRONMENT": "development",  # handlers from outside a package are allowed there alone
-            "KESHI_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
-            "KESHI_KAFKA_PREFIX": PREFIX,
-            "PYTHONPATH": str(ROOT),
-        }
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("KESHI_")}
         return PartSpec(
             name=name,
             argv=(*_KESHI, *arguments),
             log=self.directory / "logs" / f"{name}.log",
-            env={**outside, **common, **env, **self.options.env},
+            env={**keshi_environment(self.kafka.bootstrap, PREFIX), **env, **self.options.env},
             cwd=self.directory,
         )
 
@@ -193,3 +194,15 @@ def shares(workers: int) -> list[tuple[str, tuple[str, ...]]]:
     if workers == 1:
         return [("worker", SYSTEMS)]
     return [(f"worker-{n + 1}", SYSTEMS[n::workers]) for n in range(workers)]
+
+
+def keshi_environment(bootstrap: str, prefix: str) -> dict[str, str]:
+    """What every process gets; settings of whoever runs the bench do not reach into it."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("KESHI_")}
+    return {
+        **outside,
+        "KESHI_ENVIRONMENT": "development",  # handlers from outside a package are allowed there alone
+        "KESHI_KAFKA_BOOTSTRAP": bootstrap,
+        "KESHI_KAFKA_PREFIX": prefix,
+        "PYTHONPATH": str(ROOT),
+    }

@@ -1,12 +1,13 @@
 """What processes take: CPU time and memory from /proc, each with all its children."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_MIB = 1024.0
+_KIB = 1024.0
+_GONE = (FileNotFoundError, ProcessLookupError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Usage:
     Attributes:
         cpu: seconds that it and its children, those that have ended included, have run.
         rss: MiB that it and its children hold now; what they share counts once.
-        peak: MiB that its own process held at most. A server of many processes has no such number: then `rss`.
+        peak: MiB that it held at most. The kernel knows it of one process; of a server with many it is `rss`.
     """
 
     cpu: float
@@ -31,7 +32,7 @@ def usage(pids: Mapping[str, int]) -> dict[str, Usage]:
     for name, pid in pids.items():
         try:
             found[name] = _usage(_tree(pid, children))
-        except (FileNotFoundError, ProcessLookupError):
+        except _GONE:
             continue
     return found
 
@@ -39,11 +40,12 @@ def usage(pids: Mapping[str, int]) -> dict[str, Usage]:
 def _usage(pids: list[int]) -> Usage:
     cpu = own = shared = 0.0
     for pid in pids:
+        first = pid == pids[0]
         try:
-            cpu += _cpu(pid, ended=pid == pids[0])
+            cpu += _cpu(pid, ended=first)
             memory = _memory(pid)
-        except (FileNotFoundError, ProcessLookupError):
-            if pid == pids[0]:
+        except _GONE:
+            if first:
                 raise
             continue  # it has just ended; its parent has its time
         own += memory.get("RssAnon", 0.0)
@@ -54,27 +56,34 @@ def _usage(pids: list[int]) -> Usage:
 
 def _cpu(pid: int, *, ended: bool) -> float:
     """Fields 14 to 17 of proc_pid_stat(5): of the process itself, and of children that ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    fields = _stat(pid)
     return sum(int(ticks) for ticks in fields[11 : 15 if ended else 13]) / _TICKS
+
+
+def _stat(pid: int) -> list[str]:
+    """From the third field on: the second may hold anything."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    return text.rpartition(")")[2].split()
 
 
 def _memory(pid: int) -> dict[str, float]:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return {name: int(rest.split()[0]) / _MIB for name, _, rest in (line.partition(":") for line in lines) if rest.endswith("kB")}
+    pairs = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): int(number) / _KIB for name, number, _ in pairs}
 
 
 def _children() -> dict[int, list[int]]:
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+    for pid in _pids():
         try:
-            stat = Path(f"/proc/{entry}/stat").read_text(encoding="ascii", errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
+            children.setdefault(int(_stat(pid)[1]), []).append(pid)
+        except _GONE:
             continue
-        parent = int(stat.rpartition(")")[2].split()[1])
-        children.setdefault(parent, []).append(int(entry))
     return children
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def _tree(pid: int, children: Mapping[int, list[int]]) -> list[int]:
