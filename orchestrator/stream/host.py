@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from keshi.orchestrator.stream.app import HostApp, build_app
+from keshi.orchestrator.stream.batches import read_odd_header_names
 from keshi.orchestrator.stream.broker import BrokerView, Shape
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.port import Engine, LogMismatch
@@ -35,6 +36,7 @@ def run(settings: StreamSettings, engine: Engine, heartbeat: Heartbeat | None = 
         The exit code: `EXIT_OK` after a signal, else `EXIT_NO_BROKER`, `EXIT_LOG_MISMATCH` or `EXIT_FAILED`.
     """
     quiet_libraries()
+    read_odd_header_names()
     view = BrokerView(settings)
     try:
         topics = view.wait_for_topics()

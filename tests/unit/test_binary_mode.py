@@ -1,7 +1,9 @@
 """Commands in CloudEvents binary mode: read like structured ones, and whatever is wrong has a reason and a field."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import example, given, settings
@@ -25,11 +27,13 @@ def structured(kind: str) -> bytes:
     return (EXAMPLES / f"{kind}.json").read_bytes()
 
 
-def binary(kind: str = "EraseSubject", **changed: str | bytes | None) -> tuple[list[tuple[str, bytes | None]], bytes]:
+def binary(
+    kind: str = "EraseSubject", changed: Mapping[str, str | bytes | None] = MappingProxyType({})
+) -> tuple[list[tuple[str, bytes | None]], bytes]:
     """The published example in binary mode; `changed` sets or (None) leaves out headers."""
     tree = json.loads(structured(kind))
     data = json.dumps(tree.pop("data")).encode()
-    texts = {("content-type" if n == "datacontenttype" else f"ce_{n}"): v for n, v in tree.items()} | changed
+    texts = {("content-type" if n == "datacontenttype" else f"ce_{n}"): v for n, v in tree.items()} | dict(changed)
     return [(n, v.encode() if isinstance(v, str) else v) for n, v in texts.items() if v is not None], data
 
 
@@ -83,7 +87,7 @@ def test_what_is_not_binary_is_read_as_structured(headers: Headers) -> None:
     ],
 )
 def test_the_data_is_json_however_it_is_written(media_type: str | None) -> None:
-    headers, data = binary(**{"content-type": media_type})
+    headers, data = binary(changed={"content-type": media_type})
     assert read(data, COMMANDS, limit=MAX_COMMAND_BYTES, headers=headers)[0].datacontenttype == "application/json"
 
 
@@ -93,7 +97,7 @@ def test_headers_of_others_are_left_alone() -> None:
     assert read(data, COMMANDS, limit=MAX_COMMAND_BYTES, headers=more)
 
 
-TOLD = {
+TOLD: Mapping[str, tuple[Mapping[str, str | bytes | None], tuple[str, str | None]]] = {
     "no id": ({"ce_id": None}, ("field_missing", "id")),
     "no source": ({"ce_source": None}, ("field_missing", "source")),
     "no type": ({"ce_type": None}, ("field_invalid", "type")),
@@ -118,7 +122,7 @@ TOLD = {
 def test_a_wrong_header_has_a_reason_and_a_field(name: str) -> None:
     """The sender is told where the data says whose request it is; else it is quarantined, with the same field."""
     changed, (reason, field) = TOLD[name]
-    headers, data = binary(**changed)
+    headers, data = binary(changed=changed)
     assert why(headers, data) == (reason, field, True)
     stranger = json.dumps({"request_id": MARK}).encode()
     reason_then, field_then, told = why(headers, stranger)
@@ -204,7 +208,7 @@ def test_no_headers_break_the_reader(
 
 def test_what_is_kept_of_a_binary_message_has_its_headers() -> None:
     """Who opens it later has to see what was wrong."""
-    headers, data = binary(ce_id=b"\xff")
+    headers, data = binary(changed={"ce_id": b"\xff"})
     kept = whole(Record(Lane("commands", 0), 0, data, None, headers, 0))
     assert b"ce_id: \xff\n" in kept
     assert kept.endswith(b"\n\n" + data)
