@@ -40,17 +40,22 @@ class Right(StrEnum):
 
     WORK = "work"
     READ_REQUESTS = "read_requests"
+    FIND_PEOPLE = "find_people"
     READ_CLOSURES = "read_closures"
+    EXPORT = "export"
+    OPERATE = "operate"
     DECIDE = "decide"
 
 
+_COMPLIANCE: Final = frozenset({Right.READ_REQUESTS, Right.FIND_PEOPLE, Right.READ_CLOSURES, Right.EXPORT})
+
 RIGHTS: Final[Mapping[Role, frozenset[Right]]] = {
     Role.WORKER: frozenset({Right.WORK}),
-    Role.READER: frozenset({Right.READ_REQUESTS, Right.READ_CLOSURES}),
-    Role.OPERATOR: frozenset({Right.READ_REQUESTS}),
-    Role.DECIDER: frozenset({Right.READ_REQUESTS, Right.READ_CLOSURES, Right.DECIDE}),
+    Role.READER: _COMPLIANCE,
+    Role.OPERATOR: frozenset({Right.READ_REQUESTS, Right.OPERATE}),
+    Role.DECIDER: _COMPLIANCE | {Right.DECIDE},
 }
-"""Operators see where requests stand, and no records of them."""
+"""Operators see where requests stand and how keshi runs; neither records nor people's words, nor whose they are."""
 
 
 class TokenLine(Model):

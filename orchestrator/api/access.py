@@ -1,13 +1,13 @@
 """Whose request it is, whether the token gives the right, and how much of a body is read."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from keshi.orchestrator.api.problems import FieldProblem, Problem
-from keshi.orchestrator.tokens import Right, TokenLine, Tokens
+from keshi.orchestrator.tokens import RIGHTS, Right, Role, TokenLine, Tokens
 from keshi.schemas.base import RequestId
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -16,7 +16,7 @@ _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
 def holder_of(tokens: Tokens, right: Right) -> Callable[[Request], Awaitable[TokenLine]]:
-    """A dependency: the token of this request, if it gives the right."""
+    """A dependency: the token of this request, if it gives the right. `needs` declares the same in OpenAPI."""
 
     # Asynchronous although it waits for nothing: FastAPI would move it to a thread otherwise.
     async def holder(request: Request) -> TokenLine:
@@ -29,6 +29,19 @@ def holder_of(tokens: Tokens, right: Right) -> Callable[[Request], Awaitable[Tok
         return line
 
     return holder
+
+
+def needs(right: Right, body: type[BaseModel] | None = None) -> dict[str, Any]:
+    """What OpenAPI says besides of a path: the right it asks for, the roles that give it, the body that we read.
+
+    `describe` adds the schema of the body.
+    """
+    roles = [role.value for role in Role if right in RIGHTS[role]]
+    told: dict[str, Any] = {"x-keshi-right": right.value, "x-keshi-roles": roles}
+    if body is not None:
+        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return told
 
 
 async def body_of(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:

@@ -7,9 +7,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from keshi.orchestrator.api.access import NamedRequest, body_of, holder_of
+from keshi.orchestrator.api.access import NamedRequest, body_of, holder_of, needs
 from keshi.orchestrator.api.problems import FieldProblem, Problem, described, unreadable
-from keshi.orchestrator.api.work import body_schema
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.query import NotKnown, Queries
 from keshi.orchestrator.tokens import Right, TokenLine, Tokens
@@ -167,7 +166,7 @@ def decision_routes(decider: Decider, tokens: Tokens) -> APIRouter:
         status_code=202,
         response_model=None,
         responses={202: {"model": DecisionTaken}, **described(*_ERRORS)},
-        openapi_extra=body_schema(DecisionRequest),
+        openapi_extra=needs(Right.DECIDE, DecisionRequest),
     )
     async def decide_task(request: Request, request_id: NamedRequest, caller: Annotated[TokenLine, person]) -> Response:
         """Decide about a task that waits for a person. The reason is sealed; the record names the person."""

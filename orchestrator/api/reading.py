@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from keshi.orchestrator.api.access import NamedRequest, holder_of
+from keshi.orchestrator.api.access import NamedRequest, holder_of, needs
 from keshi.orchestrator.api.problems import Problem, described
 from keshi.orchestrator.query import MAX_PAGE, NotClosed, NotKnown, Queries
 from keshi.orchestrator.tokens import Right, Tokens
@@ -24,6 +24,7 @@ def reading_routes(queries: Queries, tokens: Tokens) -> APIRouter:
     @router.get(
         "/v1/requests",
         dependencies=of_requests,
+        openapi_extra=needs(Right.READ_REQUESTS),
         response_model=None,
         responses={200: {"model": RequestPage}, **described(*_ERRORS)},
     )
@@ -38,6 +39,7 @@ def reading_routes(queries: Queries, tokens: Tokens) -> APIRouter:
     @router.get(
         "/v1/requests/{request_id}",
         dependencies=of_requests,
+        openapi_extra=needs(Right.READ_REQUESTS),
         response_model=None,
         responses={200: {"model": RequestView}, **described(*_ERRORS, "request_unknown")},
     )
@@ -51,6 +53,7 @@ def reading_routes(queries: Queries, tokens: Tokens) -> APIRouter:
     @router.get(
         "/v1/closures/{request_id}",
         dependencies=of_closures,
+        openapi_extra=needs(Right.READ_CLOSURES),
         response_model=None,
         responses={
             200: {"model": ClosureRecord | ClosureView, "description": "With `reasons`, the second form."},

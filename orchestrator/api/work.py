@@ -1,13 +1,13 @@
 """The two calls of a worker. `begin` is the hot path: bytes in, bytes out, one hop to a thread."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from keshi.orchestrator.api.access import body_of, holder_of
+from keshi.orchestrator.api.access import body_of, holder_of, needs
 from keshi.orchestrator.api.problems import FieldProblem, Problem, described, unreadable
 from keshi.orchestrator.go import BeginInvalid, GoService
 from keshi.orchestrator.tokens import Right, TokenLine, Tokens
@@ -27,7 +27,7 @@ def work_routes(service: GoService, tokens: Tokens) -> APIRouter:
         "/v1/tasks:unwrap",
         response_model=None,
         responses={200: {"model": UnwrapResponse, "description": "In the order of the tasks."}, **described(*_ERRORS)},
-        openapi_extra=body_schema(UnwrapRequest),
+        openapi_extra=needs(Right.WORK, UnwrapRequest),
     )
     async def unwrap_tasks(request: Request, caller: Annotated[TokenLine, worker]) -> Response:
         """The identifiers of a whole list: only of open tasks of the token's own system."""
@@ -40,7 +40,7 @@ def work_routes(service: GoService, tokens: Tokens) -> APIRouter:
             200: {"model": BeginResponse, "description": "In the order of the tasks."},
             **described(*_ERRORS, "begin_invalid"),
         },
-        openapi_extra=body_schema(BeginRequest),
+        openapi_extra=needs(Right.WORK, BeginRequest),
     )
     async def begin_tasks(request: Request, caller: Annotated[TokenLine, worker]) -> Response:
         """Evidence in; go, wait or stop out, for each task. The same begin-id gets the same answer."""
@@ -61,9 +61,3 @@ def _served(raw: bytes, kind: type[M], serve: Callable[[M], BaseModel]) -> str:
         raise Problem("begin_invalid", errors=[FieldProblem(field=e.field, reason=e.detail)]) from None
     except ValidationError as e:
         raise unreadable(e) from None
-
-
-def body_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """What OpenAPI says of a body that we read ourselves; `describe` adds the schema."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
