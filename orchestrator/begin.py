@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from keshi.orchestrator.context import Leases, Policy
+from keshi.orchestrator.door import Door
 from keshi.orchestrator.request import State
 from keshi.schemas.inventory import PlannedTask
 from keshi.schemas.requests import RequestStatus, TaskStatus
@@ -35,9 +36,9 @@ class Refused:
     evidence: bool = False
 
 
-def closed_door(state: State | None, system: str, attempt: int) -> StopReason | None:  # noqa: PLR0911 - a table of guards
+def closed_door(state: Door | State | None, system: str, attempt: int) -> StopReason | None:  # noqa: PLR0911 - a table of guards
     """Why a task is not open to this attempt; None where it is."""
-    if state is None or state.case is None or system not in state.tasks:
+    if state is None or system not in state.tasks:
         return StopReason.UNKNOWN
     task = state.tasks[system]
     if state.status is RequestStatus.CLOSED or task.ended:
@@ -54,7 +55,7 @@ def closed_door(state: State | None, system: str, attempt: int) -> StopReason | 
 
 
 def answer(  # noqa: PLR0911, PLR0913, PLR0917 - a table of guards over all that a go depends on
-    state: State | None,
+    state: Door | State | None,
     planned: PlannedTask | None,
     leases: Leases,
     begin: Begin,

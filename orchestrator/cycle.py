@@ -401,6 +401,8 @@ class CycleDecision:
             first = state.sequence - len(happened)
             out.batch.events.extend(_event(request_id, first + n, e) for n, e in enumerate(happened, start=1))
             out.batch.states.append((state, self._next_due(state)))
+            if not any(isinstance(e, ev.RequestAccepted | ev.TaskIdentified) for e in happened):
+                out.batch.as_accepted.add(request_id)
             for answer in effects.answers(state, happened, self._records.get(request_id)):
                 out.answers.append((request_id, effects.answer_message(answer, state, now)))
             systems = {e.system: e.attempt for e in happened if isinstance(e, ev.TaskDispatched)}

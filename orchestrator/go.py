@@ -16,9 +16,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 
 from keshi.orchestrator.begin import Later, Refused, answer, closed_door, counts, unite
 from keshi.orchestrator.context import Leases, Policy
+from keshi.orchestrator.door import Door
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import (
     Begins,
+    DoorRow,
+    Entry,
     EvidenceRow,
     Lasting,
     LeaseRow,
@@ -28,7 +31,6 @@ from keshi.orchestrator.ledger.port import (
     Raced,
     Reader,
 )
-from keshi.orchestrator.request import State
 from keshi.runtime.failpoints import hit
 from keshi.runtime.kafka import partition_of
 from keshi.runtime.sealing import Key, SealBroken, WrappedKey
@@ -74,15 +76,18 @@ class BeginInvalid(ValueError):  # noqa: N818 - it is an answer to the worker
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What the ledger has of the requests of one call. Keys are still wrapped."""
+    """What the ledger has of the requests of one call. Keys are still wrapped.
 
-    states: Mapping[str, State]
+    `keys` and `obligations` are of what earlier requests suspended, and these resume.
+    """
+
+    doors: Mapping[str, DoorRow]
     plans: Mapping[str, Plan]
     keys: Mapping[str, WrappedKey]
     obligations: Mapping[str, ObligationRow]
 
-    def planned(self, state: State, system: str) -> tuple[Plan, PlannedTask]:
-        plan = self.plans[state.accepted.plan_hash]
+    def planned(self, door: Door, system: str) -> tuple[Plan, PlannedTask]:
+        plan = self.plans[door.plan_hash]
         return plan, plan.task(system)
 
 
@@ -120,17 +125,15 @@ class GoService:
 
     def _look(self, caller: str, tasks: Iterable[TaskRef]) -> _Case:
         with self._ledger.reader() as view:
-            return self._load(view, {t.request_id for t in tasks if t.system == caller}, caller)
+            return self._case(view, view.doors({t.request_id for t in tasks if t.system == caller}, caller), caller)
 
-    def _load(self, view: Begins | Reader, ids: Collection[str], caller: str) -> _Case:
-        states = view.states(ids)
-        accepted = [s for s in states.values() if s.case is not None]
-        links = {o for s in accepted for o in s.suspensions.get(caller, ()) if _resumes(s)}
-        hashes = {s.accepted.plan_hash for s in accepted}
+    def _case(self, view: Begins | Reader, doors: Mapping[str, DoorRow], caller: str) -> _Case:
+        known = [row.door for row in doors.values() if row.door.action is not None]
+        links = {o for d in known for o in d.suspensions.get(caller, ()) if _resumes(d)}
         return _Case(
-            states=states,
-            plans=self._plans_of(view, hashes),
-            keys=view.keys({*ids, *links}),
+            doors=doors,
+            plans=self._plans_of(view, {d.plan_hash for d in known}),
+            keys=view.keys(links),
             obligations=view.obligations(links),
         )
 
@@ -147,12 +150,12 @@ class GoService:
         return found
 
     def _unwrapped(self, caller: str, ref: TaskRef, case: _Case) -> Unwrapped:
-        state = case.states.get(ref.request_id) if ref.system == caller else None
-        reason: str | None = closed_door(state, ref.system, ref.attempt)
+        row = case.doors.get(ref.request_id) if ref.system == caller else None
+        reason: str | None = closed_door(row.door if row else None, ref.system, ref.attempt)
         found: Unwrapped | None = None
-        if reason is None and state is not None:
+        if reason is None and row is not None:
             try:
-                found = self._opened(ref, state, case)
+                found = self._opened(ref, row, case)
                 reason = None if found else StopReason.CLOSED
             except SealBroken:
                 log.exception("sealed_text_unreadable", request_id=ref.request_id, system=ref.system)
@@ -161,37 +164,34 @@ class GoService:
             request_id=ref.request_id, system=ref.system, attempt=ref.attempt, open=False, reason=reason
         )
 
-    def _opened(self, ref: TaskRef, state: State, case: _Case) -> Unwrapped | None:
+    def _opened(self, ref: TaskRef, row: DoorRow, case: _Case) -> Unwrapped | None:
         """None where the request was closed, and its key destroyed, between two statements."""
-        wrapped = case.keys.get(ref.request_id)
-        if wrapped is None:
+        if row.key is None:
             return None
-        key = self._keys.open(wrapped, ref.request_id)
-        texts = state.accepted.sealed.get(ref.system, ())
-        identifiers = dict.fromkeys(i for t in texts for i in self._keys.open_identifiers(key, ref.system, t))
-        _, planned = case.planned(state, ref.system)
+        key, door = self._keys.open(row.key, ref.request_id), row.door
+        identifiers = dict.fromkeys(i for t in row.sealed for i in self._keys.open_identifiers(key, ref.system, t))
+        _, planned = case.planned(door, ref.system)
         return Unwrapped(
             request_id=ref.request_id,
             system=ref.system,
             attempt=ref.attempt,
             open=True,
             identifiers=tuple(identifiers),
-            items=self._items(key, state),
-            remembered=self._remembered(ref.system, state, planned, case) if _resumes(state) else (),
+            items=self._items(key, door),
+            remembered=self._remembered(ref.system, door, planned, case) if _resumes(door) else (),
         )
 
-    def _remembered(self, system: str, state: State, planned: PlannedTask, case: _Case) -> tuple[Found, ...]:
+    def _remembered(self, system: str, door: Door, planned: PlannedTask, case: _Case) -> tuple[Found, ...]:
         """What earlier requests suspended here, and nobody has lifted since."""
         manifests = []
-        for name in state.suspensions.get(system, ()):
+        for name in door.suspensions.get(system, ()):
             row, wrapped = case.obligations.get(name), case.keys.get(name)
             if row is not None and wrapped is not None and row.state == "open" and row.system == system:
                 manifests.append(self._keys.open_manifest(self._keys.open(wrapped, name), system, row.sealed))
         return tuple(f for f in unite(manifests) if f.category in planned.categories)
 
-    def _items(self, key: Key, state: State) -> tuple[str, ...] | None:
-        sealed = state.accepted.items
-        return None if sealed is None else self._keys.open_items(key, sealed)
+    def _items(self, key: Key, door: Door) -> tuple[str, ...] | None:
+        return None if door.items is None else self._keys.open_items(key, door.items)
 
     # --- begin
 
@@ -242,14 +242,9 @@ class GoService:
     def _transaction(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, Answer]:
         ids = {q.request_id for _, q in group}
         with self._ledger.begins(partition) as tx:
-            case = self._load(tx, ids, caller)
-            # In this order: evidence that commits in between is then in the union, never only in the leases.
-            leases = tx.leases(ids)
-            manifests = tx.manifests(ids)
-            judged = {
-                place: self._judge(place, q, case, leases.get(q.request_id, Leases()), manifests, tx.now)
-                for place, q in group
-            }
+            case = self._case(tx, tx.doors(ids), caller)
+            entries = tx.entries(ids, caller)
+            judged = {place: self._judge(place, q, case, entries.get(q.request_id, ()), tx.now) for place, q in group}
             evidence = [j.evidence for j in judged.values() if j.evidence]
             given = [j.lease for j in judged.values() if j.lease]
             if evidence or given:
@@ -260,46 +255,39 @@ class GoService:
                 hit("api.mid_begin")
         return {place: j.answer for place, j in judged.items()}
 
-    def _judge(
-        self,
-        place: int,
-        question: Begin,
-        case: _Case,
-        leases: Leases,
-        manifests: Mapping[tuple[str, str], Sequence[str]],
-        now: datetime,
-    ) -> _Judged:
-        state = case.states.get(question.request_id)
-        reason = closed_door(state, question.system, question.attempt)
-        wrapped = case.keys.get(question.request_id)
-        if reason or state is None or wrapped is None:
+    def _judge(self, place: int, question: Begin, case: _Case, entries: Sequence[Entry], now: datetime) -> _Judged:
+        row = case.doors.get(question.request_id)
+        reason = closed_door(row.door if row else None, question.system, question.attempt)
+        if reason or row is None or row.key is None:
             return _Judged(_stop(question, reason or StopReason.CLOSED))
-        plan, planned = case.planned(state, question.system)
+        door = row.door
+        plan, planned = case.planned(door, question.system)
         for n, found in enumerate(question.manifest):
             if found.category not in planned.categories:
                 raise BeginInvalid(f"tasks.{place}.manifest.{n}.category", "the plan has no such category here")
-        sealed = manifests.get((question.request_id, question.system), ())
         try:
-            key = self._keys.open(wrapped, question.request_id)
-            earlier = [self._keys.open_manifest(key, question.system, text) for text in sealed]
+            key = self._keys.open(row.key, question.request_id)
+            in_order = sorted(entries, key=lambda e: (e.lease.at, e.lease.begin_id))
+            earlier = [self._keys.open_manifest(key, question.system, e.manifest) for e in in_order]
             mine: Sequence[Found] = question.manifest
-            if _resumes(state):
-                allowed = {(f.category, f.ref) for f in self._remembered(question.system, state, planned, case)}
+            if _resumes(door):
+                allowed = {(f.category, f.ref) for f in self._remembered(question.system, door, planned, case)}
                 mine = [f for f in mine if (f.category, f.ref) in allowed]
-            items = self._items(key, state)
+            items = self._items(key, door)
             if items is not None:
                 mine = [f for f in mine if f"{f.category}:{f.ref}" in items]
         except SealBroken:
             log.exception("sealed_text_unreadable", request_id=question.request_id, system=question.system)
             return _Judged(_wait(question, UNREADABLE, now, self._policy.recheck_seconds))
-        asked = _Question(question, state, plan, planned, leases, key, now)
+        leases = Leases({question.system: tuple(e.lease for e in entries)})
+        asked = _Question(question, door, plan, planned, leases, key, now)
         return self._answered(asked, earlier, unite([mine]))
 
     def _answered(self, asked: "_Question", earlier: Sequence[Sequence[Found]], mine: Sequence[Found]) -> _Judged:
         q, now = asked.begin, asked.now
         union = unite([*earlier, mine])
         digest = self._keys.commitment(q.request_id, q.system, union)
-        said = answer(asked.state, asked.planned, asked.leases, q, union, digest, now, self._policy)
+        said = answer(asked.door, asked.planned, asked.leases, q, union, digest, now, self._policy)
         if isinstance(said, Later):
             return _Judged(_wait(q, said.reason, now, (said.until - now).total_seconds()))
         if isinstance(said, Refused):
@@ -349,7 +337,7 @@ class GoService:
         return EvidenceRow(
             begin_id=q.begin_id,
             request_id=q.request_id,
-            partition=asked.state.partition,
+            partition=asked.door.partition,
             system=q.system,
             attempt=q.attempt,
             mode=q.mode.value,
@@ -379,7 +367,7 @@ class _Question:
     """A question with all that it is judged by."""
 
     begin: Begin
-    state: State
+    door: Door
     plan: Plan
     planned: PlannedTask
     leases: Leases
@@ -413,8 +401,8 @@ def _distinct(tasks: Sequence[Begin]) -> None:
         seen |= {(task.request_id, task.system), task.begin_id}
 
 
-def _resumes(state: State) -> bool:
-    return state.case is not None and state.case.action is Action.RESUME_USE
+def _resumes(door: Door) -> bool:
+    return door.action is Action.RESUME_USE
 
 
 def _stop(q: Begin, reason: StopReason) -> Stop:

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from keshi.orchestrator.closure import Chain
-from keshi.orchestrator.context import Leases
+from keshi.orchestrator.context import Lease, Leases
+from keshi.orchestrator.door import Door
 from keshi.orchestrator.request import State
 from keshi.runtime.sealing import WrappedKey
 
@@ -172,6 +173,8 @@ class Batch:
 
     events: list[EventRow] = field(default_factory=list)
     states: list[tuple[State, datetime | None]] = field(default_factory=list)
+    as_accepted: set[str] = field(default_factory=set)
+    """Requests among `states` whose case stands in the ledger as it is: it is not written again."""
     inbox: list[InboxRow] = field(default_factory=list)
     inbox_done: list[int] = field(default_factory=list)
     outbox: list[OutboxRow] = field(default_factory=list)
@@ -271,14 +274,35 @@ class LeaseRow:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class DoorRow:
+    """A request as far as a go depends on it, with its wrapped key, unless that was destroyed.
+
+    `sealed` are the texts with the identifiers for one system, where they were asked for.
+    """
+
+    door: Door
+    key: WrappedKey | None
+    sealed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one `begin` brought: evidence, with its lease where it got a go, and its sealed manifest."""
+
+    lease: Lease
+    manifest: str
+
+
 class Begins(Protocol):
     """An open transaction of the API under a partition's shared lock."""
 
     @property
     def now(self) -> datetime: ...
-    def states(self, request_ids: Collection[str]) -> Mapping[str, State]: ...
-    def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]: ...
-    def manifests(self, request_ids: Collection[str]) -> Mapping[tuple[str, str], Sequence[str]]: ...
+    def doors(self, request_ids: Collection[str]) -> Mapping[str, DoorRow]: ...
+    def entries(self, request_ids: Collection[str], system: str) -> Mapping[str, Sequence[Entry]]:
+        """What every `begin` of these requests in one system brought, in the order of `leases`, in one snapshot."""
+
     def keys(self, owners: Collection[str]) -> Mapping[str, WrappedKey]: ...
     def plans(self, hashes: Collection[str]) -> Mapping[str, str]: ...
     def obligations(self, ids: Collection[str]) -> Mapping[str, ObligationRow]: ...
@@ -290,6 +314,9 @@ class Reader(Protocol):
 
     @property
     def now(self) -> datetime: ...
+    def doors(self, request_ids: Collection[str], unsealed_for: str | None = None) -> Mapping[str, DoorRow]:
+        """Without the requests that nobody knows. With the sealed identifiers for one system, if it is named."""
+
     def states(self, request_ids: Collection[str]) -> Mapping[str, State]: ...
     def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:
         """Accepted requests, the latest first; `before` is an acceptance number."""

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, CursorResult, Executable
 
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.context import Lease, Leases
+from keshi.orchestrator.door import read_door
+from keshi.orchestrator.events import Case
 from keshi.orchestrator.ledger import port
 from keshi.orchestrator.request import State
 from keshi.runtime.sealing import WrappedKey
@@ -23,6 +25,9 @@ class Statements(Protocol):
     """A dialect's SELECTs (executable). `:ids` is a JSON list of text; moments come back as `datetime` with a zone."""
 
     STATES: Any
+    DOORS: Any
+    DOORS_UNSEALED: Any
+    ENTRIES: Any
     LEASES: Any
     MANIFESTS: Any
     KEYS: Any
@@ -70,7 +75,23 @@ class Reading:
         if not request_ids:
             return {}
         rows = self._c.execute(self._sql.STATES, ids(request_ids))
-        return {r.request_id: State.model_validate_json(r.state) for r in rows}
+        return {r.request_id: whole_state(r) for r in rows}
+
+    def doors(self, request_ids: Collection[str], unsealed_for: str | None = None) -> Mapping[str, port.DoorRow]:
+        if not request_ids:
+            return {}
+        if unsealed_for is None:
+            rows = self._c.execute(self._sql.DOORS, ids(request_ids))
+        else:
+            rows = self._c.execute(self._sql.DOORS_UNSEALED, {**ids(request_ids), "system": unsealed_for})
+        return {r.request_id: _door(r) for r in rows}
+
+    def entries(self, request_ids: Collection[str], system: str) -> Mapping[str, Sequence[port.Entry]]:
+        found: dict[str, list[port.Entry]] = {}
+        if request_ids:
+            for r in self._c.execute(self._sql.ENTRIES, {**ids(request_ids), "system": system}):
+                found.setdefault(r.request_id, []).append(port.Entry(_lease(r), r.manifest))
+        return found
 
     def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]:
         found: dict[str, dict[str, list[Lease]]] = {}
@@ -108,6 +129,22 @@ class Reading:
         if not names:
             return {}
         return {r.obligation_id: _obligation(r) for r in self._c.execute(self._sql.OBLIGATIONS, ids(names))}
+
+
+def whole_state(r: Any) -> State:
+    """A state from its columns: the case, which hardly ever changes, stands beside what does."""
+    state = State.model_validate_json(r.state)
+    if r.accepted is None:
+        return state
+    return state.model_copy(update={"case": Case.model_validate_json(r.accepted)})
+
+
+def _door(r: Any) -> port.DoorRow:
+    return port.DoorRow(
+        read_door(r.request_id, r.partition, r.door),
+        None if r.kek_id is None else WrappedKey(r.kek_id, bytes.fromhex(r.wrapped)),
+        tuple(json.loads(r.sealed)) if r.sealed else (),
+    )
 
 
 def _lease(r: Any) -> Lease:
@@ -192,7 +229,7 @@ class ReaderReading(Reading):
 
     def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:
         rows = self._c.execute(self._sql.RECENT, {"n": limit, "before": before or 2**62, "all": not open_only})
-        return [State.model_validate_json(r.state) for r in rows]
+        return [whole_state(r) for r in rows]
 
     def history(self, stream: str) -> Sequence[tuple[datetime, port.EventRow]]:
         rows = self._c.execute(self._sql.HISTORY, {"s": stream})

@@ -1,10 +1,12 @@
 """What a batch writes, as JSON data by section: alike for every dialect."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
+from keshi.orchestrator.door import write_door
 from keshi.orchestrator.ledger.port import Batch, Position
+
+_CASE: Final = {"case"}
 
 
 def moment(at: datetime) -> str:
@@ -14,7 +16,7 @@ def moment(at: datetime) -> str:
 
 def plain(row: Any) -> dict[str, Any]:
     """A row as JSON data."""
-    return asdict(row)
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def sections(batch: Batch, position: Position) -> dict[str, Any]:
@@ -39,7 +41,9 @@ def sections(batch: Batch, position: Position) -> dict[str, Any]:
                 "status": s.status.value,
                 "number": s.number,
                 "next_due": moment(due) if due else None,
-                "state": s.model_dump_json(),
+                "state": s.model_dump_json(exclude=_CASE),
+                "accepted": s.case.model_dump_json() if s.case and s.request_id not in batch.as_accepted else None,
+                "door": write_door(s),
             }
             for s, due in sorted(batch.states, key=lambda pair: pair[0].request_id)
         ],

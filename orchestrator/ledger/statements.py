@@ -4,20 +4,27 @@ from sqlalchemy import TextClause, text
 
 _LISTED = "(SELECT value FROM json_array_elements_text(CAST(:ids AS json)))"
 
-STATES = text(f"SELECT request_id, state::text AS state FROM requests WHERE request_id IN {_LISTED}")  # noqa: S608
+_STATE = "state::text AS state, accepted::text AS accepted"
+STATES = text(f"SELECT request_id, {_STATE} FROM requests WHERE request_id IN {_LISTED}")  # noqa: S608
+_DOORS = f"FROM requests r LEFT JOIN keys k ON k.owner = r.request_id WHERE r.request_id IN {_LISTED}"
+_DOOR = "SELECT r.request_id, r.partition, r.door::text AS door, k.kek_id, k.wrapped"
+DOORS = text(f"{_DOOR}, NULL AS sealed {_DOORS}")
+DOORS_UNSEALED = text(f"{_DOOR}, (r.accepted->'sealed'->:system)::text AS sealed {_DOORS}")
 KEYS = text(f"SELECT owner, kek_id, wrapped FROM keys WHERE owner IN {_LISTED}")  # noqa: S608
 PLANS = text(f"SELECT hash, body::text AS body FROM plans WHERE hash IN {_LISTED}")  # noqa: S608
 CLOSURES = text(f"SELECT request_id, record FROM closures WHERE request_id IN {_LISTED}")  # noqa: S608
 MANIFESTS = text(
     f"SELECT request_id, system, manifest FROM evidence WHERE request_id IN {_LISTED} ORDER BY at, begin_id"  # noqa: S608
 )
-LEASES = text(
-    "SELECT e.begin_id, e.request_id, e.system, e.attempt, e.mode, e.digest, e.counts::text AS counts, e.at, "  # noqa: S608
+_LEASE = (
+    "SELECT e.begin_id, e.request_id, e.system, e.attempt, e.mode, e.digest, e.counts::text AS counts, e.at, "
     "e.searched::text AS searched, e.learned::text AS learned, l.lease_id, l.at AS granted_at, "
-    "greatest(l.until, (SELECT max(r.until) FROM renewals r WHERE r.lease_id = l.lease_id)) AS until "
-    f"FROM evidence e LEFT JOIN leases l ON l.begin_id = e.begin_id WHERE e.request_id IN {_LISTED} "
-    "ORDER BY e.request_id, e.system, l.ordinal NULLS LAST, e.at"
+    "greatest(l.until, (SELECT max(r.until) FROM renewals r WHERE r.lease_id = l.lease_id)) AS until"
 )
+_LEASES_OF = f"FROM evidence e LEFT JOIN leases l ON l.begin_id = e.begin_id WHERE e.request_id IN {_LISTED}"
+_LEASE_ORDER = "ORDER BY e.request_id, e.system, l.ordinal NULLS LAST, e.at"
+LEASES = text(f"{_LEASE} {_LEASES_OF} {_LEASE_ORDER}")
+ENTRIES = text(f"{_LEASE}, e.manifest {_LEASES_OF} AND e.system = :system {_LEASE_ORDER}")
 _OBLIGATION = (
     "SELECT obligation_id, request_id, partition, system, kind, state, due, coalesce(sealed, '') AS sealed, "
     "data::text AS data, sequence FROM obligations"
@@ -45,7 +52,7 @@ DUE_OBLIGATIONS = text(
 CHAIN = text("SELECT chain_number, chain_head FROM lanes WHERE stage = 'reports' AND partition = :p")
 NUMBERS = text("SELECT nextval('acceptance') FROM generate_series(1, :n)")
 RECENT = text(
-    "SELECT state::text AS state FROM requests WHERE number < :before AND (:all OR status <> 'closed') "
+    f"SELECT {_STATE} FROM requests WHERE number < :before AND (:all OR status <> 'closed') "  # noqa: S608
     "ORDER BY number DESC LIMIT :n"
 )
 HISTORY = text("SELECT sequence, kind, at, data::text AS data FROM events WHERE stream = :s ORDER BY sequence")
@@ -79,12 +86,14 @@ _SECTIONS = {
     "events": """INSERT INTO events (stream, sequence, partition, kind, at, data)
         SELECT x.stream, x.sequence, x.partition, x.kind, :now, x.data::json FROM given, json_to_recordset(b->'events')
         AS x(stream text, sequence int, partition int, kind text, data text)""",
-    "states": """INSERT INTO requests (request_id, partition, sequence, status, number, next_due, state)
-        SELECT x.request_id, x.partition, x.sequence, x.status, x.number, x.next_due, x.state::json
+    "states": """INSERT INTO requests (request_id, partition, sequence, status, number, next_due, state, accepted, door)
+        SELECT x.request_id, x.partition, x.sequence, x.status, x.number, x.next_due, x.state::json, x.accepted::json,
+        x.door::json
         FROM given, json_to_recordset(b->'states') AS x(request_id text, partition int, sequence int, status text,
-        number bigint, next_due timestamptz, state text)
+        number bigint, next_due timestamptz, state text, accepted text, door text)
         ON CONFLICT (request_id) DO UPDATE SET sequence = excluded.sequence, status = excluded.status,
-        number = excluded.number, next_due = excluded.next_due, state = excluded.state""",
+        number = excluded.number, next_due = excluded.next_due, state = excluded.state,
+        accepted = coalesce(excluded.accepted, requests.accepted), door = excluded.door""",
     "due_moved": """UPDATE requests SET next_due = x.due FROM given, json_to_recordset(b->'due_moved')
         AS x(request_id text, due timestamptz) WHERE requests.request_id = x.request_id""",
     "inbox": """INSERT INTO inbox (partition, request_id, data) SELECT x.partition, x.request_id, x.data::json

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from keshi.orchestrator.closure import Chain
+from keshi.orchestrator.door import Door, read_door, write_door
 from keshi.orchestrator.ledger.port import (
     Arrival,
     Batch,
@@ -41,7 +42,8 @@ from keshi.orchestrator.ledger.port import (
 from keshi.orchestrator.request import State
 from keshi.runtime.sealing import WrappedKey
 from keshi.schemas.closure import GENESIS
-from keshi.schemas.requests import RequestStatus
+from keshi.schemas.commands import Action
+from keshi.schemas.requests import RequestStatus, TaskStatus
 from keshi.schemas.tasks import Mode
 from kit.seeding import PARTITIONS, Seeder, new_keys, request_in
 
@@ -480,6 +482,7 @@ class LedgerSuite:
             tx.lock_holders([])
             return [
                 tx.states([]),
+                tx.doors([]),
                 tx.leases([]),
                 tx.manifests([]),
                 tx.keys([]),
@@ -490,10 +493,57 @@ class LedgerSuite:
                 dict(enumerate(tx.in_force([]))),
             ]
 
-        assert read(ledger, look) == [{}] * 9
+        assert read(ledger, look) == [{}] * 10
         write(ledger, Batch())
 
+    def test_a_door_says_of_a_request_what_a_go_depends_on(self, ledger: Ledger, other: Ledger) -> None:
+        """With the sealed identifiers of the system that is named, and the key while there is one."""
+        seed = Seeder(ledger, new_keys(ledger))
+        one = seed.request(suspensions={"crm": ("o" * 32,)}, action=Action.RESUME_USE)
+        two, early = seed.request(mode=Mode.CHECK), request_in(0)
+        write(ledger, Batch(states=[(state(early), None)], keys_destroyed=[two]))
+        with other.begins(0) as tx:
+            doors = tx.doors([one, two, early, "none"])
+        whole = read(ledger, lambda tx: tx.states([one, two, early]))
+        assert set(doors) == {one, two, early}
+        for request_id, known in whole.items():
+            assert doors[request_id].door == read_door(request_id, 0, write_door(known))
+            assert doors[request_id].sealed == ()
+        door, task = doors[one].door, doors[two].door.tasks["crm"]
+        assert (door.action, door.suspensions, door.withdrawn) == (Action.RESUME_USE, {"crm": ("o" * 32,)}, False)
+        assert door.plan_hash == whole[one].accepted.plan_hash
+        assert (task.status, task.attempt, task.mode) == (TaskStatus.OPEN, 1, Mode.CHECK)
+        assert doors[one].key is not None
+        assert doors[two].key is None
+        assert (doors[early].door.action, doors[early].door.tasks) == (None, {})
+        with other.reader() as view:
+            found = view.doors([one, early], "billing")
+            assert found[one].sealed == whole[one].accepted.sealed["billing"]
+            assert view.doors([one], "nobody")[one].sealed == ()
+            assert found[early].sealed == ()
+
+    def test_a_case_that_is_as_accepted_stands_as_it_was(self, ledger: Ledger) -> None:
+        seed = Seeder(ledger, new_keys(ledger))
+        one = seed.request()
+        was = read(ledger, lambda tx: tx.states([one]))[one]
+        later = was.model_copy(update={"sequence": was.sequence + 1, "withdrawn": True})
+        write(ledger, Batch(states=[(later, None)], as_accepted={one}))
+        assert read(ledger, lambda tx: tx.states([one])) == {one: later}
+
     # --- begin
+
+    def test_entries_are_the_evidence_of_one_system_with_lease_and_manifest(self, ledger: Ledger) -> None:
+        one, until = request_in(0), datetime.now(UTC) + timedelta(seconds=30)
+        found = [evidence(one, manifest=f"m.{n}.x", digest=f"{n}" * 64) for n in range(2)]
+        for n, e in enumerate(found):
+            with ledger.begins(0) as tx:
+                tx.insert([e], [lease(e, 1, until)] if n else [])
+        with ledger.begins(0) as tx:
+            assert tx.entries([one], "billing") == {}
+            entries = tx.entries([one, "none"], "crm")[one]
+        leases = read(ledger, lambda cycle: cycle.leases([one]))[one].of["crm"]
+        assert tuple(e.lease for e in entries) == leases
+        assert sorted(e.manifest for e in entries) == ["m.0.x", "m.1.x"]
 
     def test_evidence_and_leases_are_read_back_in_the_order_of_the_goes(self, ledger: Ledger, other: Ledger) -> None:
         one, until = request_in(0), datetime.now(UTC) + timedelta(seconds=30)
@@ -573,9 +623,9 @@ class LedgerSuite:
         one = request_in(0)
         write(ledger, Batch(states=[(state(one), None)]))
 
-        def ask() -> tuple[State, datetime]:
+        def ask() -> tuple[Door, datetime]:
             with other.begins(0) as tx:
-                return tx.states([one])[one], tx.now
+                return tx.doors([one])[one].door, tx.now
 
         position = take(ledger)
         with ThreadPoolExecutor(1) as pool:

@@ -1,0 +1,94 @@
+"""What a go depends on: so much of a request as `unwrap` and `begin` read. Kept beside the state, and small.
+
+Reading the whole state for each of a worker's calls was the greater half of their cost.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from keshi.orchestrator.request import State, TaskProgress
+from keshi.schemas.commands import Action
+from keshi.schemas.requests import RequestStatus, TaskStatus
+from keshi.schemas.tasks import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDoor:
+    """One task, as far as a go depends on it. See `TaskProgress`."""
+
+    status: TaskStatus
+    attempt: int
+    mode: Mode
+    decided_at: datetime | None = None
+    approved_digest: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status is TaskStatus.ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A request, as far as a go depends on it. See `State`.
+
+    `items` are sealed; the obligations of `suspensions` are those that this request lifts, by system. Nothing is known
+    of action and plan while only a withdrawal has come.
+    """
+
+    request_id: str
+    partition: int
+    status: RequestStatus
+    withdrawn: bool
+    action: Action | None = None
+    plan_hash: str = ""
+    items: str | None = None
+    suspensions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: Mapping[str, TaskDoor] = field(default_factory=dict)
+
+
+def write_door(state: State) -> str:
+    """The door of a request, as JSON."""
+    case = state.case
+    found: dict[str, object] = {"s": state.status.value, "t": {t.system: _task(t) for t in state.tasks.values()}}
+    if state.withdrawn:
+        found["w"] = True
+    if case is not None:
+        found |= {"a": case.action.value, "p": case.plan_hash}
+        if case.items is not None:
+            found["i"] = case.items
+        if state.suspensions:
+            found["l"] = {s: list(o) for s, o in state.suspensions.items()}
+    return json.dumps(found, separators=(",", ":"))
+
+
+def _task(task: TaskProgress) -> list[object]:
+    known: list[object] = [task.status.value, task.attempt, task.mode.value]
+    if task.decided_at or task.approved_digest:
+        known += [task.decided_at.isoformat() if task.decided_at else None, task.approved_digest]
+    return known
+
+
+def read_door(request_id: str, partition: int, text: str) -> Door:
+    """What `write_door` wrote."""
+    found = json.loads(text)
+    return Door(
+        request_id=request_id,
+        partition=partition,
+        status=RequestStatus(found["s"]),
+        withdrawn=found.get("w", False),
+        action=Action(found["a"]) if "a" in found else None,
+        plan_hash=found.get("p", ""),
+        items=found.get("i"),
+        suspensions={s: tuple(o) for s, o in found.get("l", {}).items()},
+        tasks={s: _task_door(*t) for s, t in found["t"].items()},
+    )
+
+
+def _task_door(
+    status: str, attempt: int, mode: str, decided: str | None = None, approved: str | None = None
+) -> TaskDoor:
+    return TaskDoor(
+        TaskStatus(status), attempt, Mode(mode), datetime.fromisoformat(decided) if decided else None, approved
+    )
