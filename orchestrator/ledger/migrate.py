@@ -9,9 +9,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from keshi.orchestrator.ledger.port import SchemaMismatch
+from keshi.orchestrator.ledger.sqlite_file import create
 
 LOCK_SPACE = 0x6B65
 """The advisory locks of keshi ("ke") in a database that others may use too. Partitions count from 0."""
+NOTHING_YET = "the database holds no ledger: run `keshi ledger migrate`"
 
 
 def _config() -> Config:
@@ -38,7 +40,7 @@ def check_schema(connection: Connection) -> None:
     if have == want:
         return
     if have is None:
-        raise SchemaMismatch("the database holds no ledger: run `keshi ledger migrate`")
+        raise SchemaMismatch(NOTHING_YET)
     known = {s.revision for s in ScriptDirectory.from_config(_config()).walk_revisions()}
     if have in known:
         raise SchemaMismatch(f"the ledger's schema is {have}, this version needs {want}: run `keshi ledger migrate`")
@@ -46,14 +48,20 @@ def check_schema(connection: Connection) -> None:
 
 
 def migrate(engine: Engine) -> tuple[str | None, str]:
-    """Bring the schema up to the wanted version.
+    """Bring the schema up to the wanted version. A file of SQLite that is not there is made.
 
     Returns:
         The version before and after.
+
+    Raises:
+        ConfigurationError: the file cannot be made.
     """
+    if engine.dialect.name == "sqlite":
+        create(Path(str(engine.url.database)))
+    # Two that migrate at once: the second waits, and finds it done. A transaction on SQLite waits by itself.
     with engine.begin() as connection:
-        # Two that migrate at once: the second waits, and finds it done.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:space, -1)"), {"space": LOCK_SPACE})
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:space, -1)"), {"space": LOCK_SPACE})
         before = current_version(connection)
         config = _config()
         config.attributes["connection"] = connection

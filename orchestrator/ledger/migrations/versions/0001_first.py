@@ -5,7 +5,7 @@ plans, inventories; a trigger refuses to change them. Operational, never rebuilt
 All else (requests, claims, obligations, remembered) is a projection of the first.
 """
 
-from alembic import op
+from keshi.orchestrator.ledger.migrations.dialect import guard, is_sqlite, run
 
 revision = "0001"
 down_revision = None
@@ -81,22 +81,14 @@ TABLES = (
         holder text NOT NULL, obligation_id text NOT NULL, system text NOT NULL,
         PRIMARY KEY (holder, obligation_id))""",
     "CREATE INDEX remembered_of ON remembered (obligation_id)",
-    "CREATE SEQUENCE acceptance",
 )
-
-GUARD = """CREATE FUNCTION keshi_insert_only() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'append-only: % of % refused', TG_OP, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
-END $$"""
 
 
 def upgrade() -> None:
     """Create everything."""
-    for statement in TABLES:
-        op.execute(statement)
-    op.execute(GUARD)
-    for table in INSERT_ONLY:
-        op.execute(
-            f"CREATE TRIGGER {table}_insert_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION keshi_insert_only()"
-        )
+    run(*TABLES)
+    if is_sqlite():
+        run("CREATE TABLE acceptance (last bigint NOT NULL)", "INSERT INTO acceptance VALUES (0)")
+    else:
+        run("CREATE SEQUENCE acceptance")
+    guard(INSERT_ONLY)
