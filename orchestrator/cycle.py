@@ -28,6 +28,7 @@ from keshi.orchestrator.ledger.port import (
     KeyRow,
     ObligationRow,
 )
+from keshi.orchestrator.remembered import RememberedStates
 from keshi.orchestrator.request import State
 from keshi.orchestrator.turn import Turn
 from keshi.runtime.kafka import partition_of
@@ -91,11 +92,14 @@ class Decided:
 class CycleDecision:
     """One cycle of one partition."""
 
-    def __init__(self, tx: Cycle, partition: int, around: Surroundings, *, lock: bool = False) -> None:
+    def __init__(
+        self, tx: Cycle, partition: int, around: Surroundings, known: RememberedStates, *, lock: bool = False
+    ) -> None:
         self._tx = tx
         self._lock = lock
         self._partition = partition
         self._around = around
+        self._known = known
         self._states: dict[str, State] = {}
         self._leases: Mapping[str, Leases] = {}
         self._claims: list[Claim] = []
@@ -134,7 +138,8 @@ class CycleDecision:
         self.out.locked = bool(self._lock or stops or inputs.due)
         if self.out.locked:
             tx.lock_partition()
-        self._states = dict(tx.states(wanted))
+        self._states = self._known.known(wanted)
+        self._states |= tx.states(wanted - self._states.keys())
         leased = {*(r.request_id for r in inputs.reports), *(m.request_id for m in stops), *inputs.due}
         self._leases = tx.leases(leased)
         if not self.out.locked and self._may_be_followed(inputs.reports):

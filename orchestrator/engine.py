@@ -37,6 +37,7 @@ from keshi.orchestrator.ledger.port import (
     WrongOffset,
 )
 from keshi.orchestrator.ledger.port import NotOwner as LaneLost
+from keshi.orchestrator.remembered import RememberedStates
 from keshi.orchestrator.sender import Sender
 from keshi.orchestrator.silence import Silence
 from keshi.orchestrator.stream.port import Gap, Lane, LogBounds, LogMismatch, NotOwner, Processed, Record
@@ -83,6 +84,7 @@ class _Owned:
     lane: Lane
     position: Position
     sender: Sender
+    states: RememberedStates = field(default_factory=RememberedStates)
     numbered: int = 0
     reload: bool = False
     settled: float = field(default_factory=time.monotonic)
@@ -267,7 +269,9 @@ class OrchestratorEngine:
             began[0] = time.monotonic()
             with _deciding():
                 taken = inputs or _taken(tx)
-                decided = CycleDecision(tx, owned.lane.partition, self._around, lock=slow[0]).decide(taken)
+                decided = CycleDecision(tx, owned.lane.partition, self._around, owned.states, lock=slow[0]).decide(
+                    taken
+                )
             made[:] = [decided]
             for record, part in bad:
                 self._quarantine(owned, decided.batch, record, part)
@@ -371,12 +375,14 @@ class OrchestratorEngine:
                     raise Lasting(str(e)) from None
                 # The commit may have been lost on its way back: what it put into the outbox is read again.
                 owned.reload = True
+                owned.states.forget()
                 log.warning("ledger_passing", lane=str(owned.lane), reason=str(e), attempt=attempt)
                 time.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
             except WrongOffset as e:
                 if e.next_offset != to:
                     raise NotOwner(owned.lane) from None
                 # Ours, committed, and its answer lost.
+                owned.states.forget()
                 owned.position = replace(owned.position, next=to)
                 self._resend(owned)
                 return
@@ -385,6 +391,7 @@ class OrchestratorEngine:
                 raise NotOwner(owned.lane) from None
             else:
                 owned.position = replace(owned.position, next=to)
+                owned.states.keep(state for state, _ in batch.states)
                 owned.sender.forget(done)
                 if owned.reload:
                     self._resend(owned)

@@ -95,7 +95,7 @@ def _simple(data: Any) -> bool:
         return -MAX_SAFE_INTEGER <= data <= MAX_SAFE_INTEGER
     if kind is dict:
         return all(type(k) is str and k.isascii() and _simple(v) for k, v in data.items())
-    return kind in {list, tuple} and all(map(_simple, data))
+    return (kind is list or kind is tuple) and all(map(_simple, data))
 
 
 def sha256(data: Any) -> str:

@@ -138,7 +138,7 @@ def test_evidence_survives(seed: Seeder, go: GoService) -> None:
     assert lease.searched == ("email",)
     assert lease.until - lease.granted_at == timedelta(seconds=POLICY.lease_seconds)
     with seed.ledger.begins(0) as tx:
-        (sealed,) = tx.manifests([one])[one, "billing"]
+        sealed = tx.entries([one], "billing")[one][0].manifest
     assert "4711" not in sealed
     assert seed.keys.open_manifest(seed.of[one], "billing", sealed) == (ONE, TWO)
 
