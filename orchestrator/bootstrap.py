@@ -13,9 +13,10 @@ from keshi.orchestrator.engine import OrchestratorEngine, Parts
 from keshi.orchestrator.intake import Intake
 from keshi.orchestrator.inventory import load as load_inventory
 from keshi.orchestrator.keys import Keys
-from keshi.orchestrator.ledger.port import Ledger, LedgerError, SchemaMismatch
-from keshi.orchestrator.ledger.postgres import PostgresLedger, connect
+from keshi.orchestrator.ledger.choice import connect, ledger_on
+from keshi.orchestrator.ledger.port import Ledger, LedgerError, SchemaMismatch, Unusable
 from keshi.orchestrator.silence import Silence
+from keshi.orchestrator.standby import Watch, stand_by
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.host import run as run_stream
 from keshi.orchestrator.stream.settings import StreamSettings
@@ -42,19 +43,25 @@ def open_ledger(settings: OrchestratorSettings, *, pool_size: int = 8) -> Ledger
     Raises:
         ConfigurationError: it is not; the line says what to do.
     """
-    url = settings.ledger_url.get_secret_value()
-    if not url:
-        raise ConfigurationError("no ledger: set KESHI_LEDGER_URL to postgresql://user:password@host:port/database")
-    ledger = PostgresLedger(connect(url, pool_size=pool_size))
+    ledger = ledger_on(connect(settings.ledger_url.get_secret_value(), pool_size=pool_size))
+    check_ledger(ledger)
+    return ledger
+
+
+def check_ledger(ledger: Ledger) -> None:
+    """Whether the ledger can be worked with.
+
+    Raises:
+        ConfigurationError: it cannot; the line says what to do.
+    """
     try:
         ledger.check()
-    except SchemaMismatch as e:
+    except (SchemaMismatch, Unusable) as e:
         raise ConfigurationError(str(e)) from None
     except LedgerError:
         raise ConfigurationError(
             "the ledger's database does not answer: start it, or set KESHI_LEDGER_URL to where it is"
         ) from None
-    return ledger
 
 
 def open_keys(ring: KeyRing, ledger: Ledger) -> Keys:
@@ -117,12 +124,17 @@ def run_orchestrator() -> int:
         silence=silence,
     )
     stream = StreamSettings(kafka=kafka, group=settings.orchestrator_group)
-    heartbeat = Heartbeat(stream.stall_seconds, stream.join_seconds)
-    health = Health(live=heartbeat.healthy, ready=heartbeat.ready)
-    silence.start()
+    watch = Watch()
+    health = Health(live=watch.live, ready=watch.ready, word=watch.word)
     try:
         with HealthServer(health, settings.orchestrator_health_port, process.health_host) as server:
             log.info("orchestrator_started", port=server.port, count=partitions)
+            if not stand_by(ledger, watch):
+                return os.EX_OK
+            check_ledger(ledger)  # who worked before may have been of another version
+            silence.start()
+            heartbeat = Heartbeat(stream.stall_seconds, stream.join_seconds)
+            watch.works(heartbeat.healthy, heartbeat.ready)
             return run_stream(stream, OrchestratorEngine(parts), heartbeat)
     finally:
         silence.close()

@@ -13,7 +13,7 @@ from keshi.orchestrator.ledger.sqlite_file import create
 
 LOCK_SPACE = 0x6B65
 """The advisory locks of keshi ("ke") in a database that others may use too. Partitions count from 0."""
-NOTHING_YET = "the database holds no ledger: run `keshi ledger migrate`"
+_NOTHING_YET = "the database holds no ledger: run `keshi ledger migrate`"
 
 
 def _config() -> Config:
@@ -40,11 +40,23 @@ def check_schema(connection: Connection) -> None:
     if have == want:
         return
     if have is None:
-        raise SchemaMismatch(NOTHING_YET)
+        raise SchemaMismatch(_NOTHING_YET)
     known = {s.revision for s in ScriptDirectory.from_config(_config()).walk_revisions()}
     if have in known:
         raise SchemaMismatch(f"the ledger's schema is {have}, this version needs {want}: run `keshi ledger migrate`")
     raise SchemaMismatch(f"the ledger's schema is {have}, newer than this version of keshi ({want}): upgrade keshi")
+
+
+def check_database(engine: Engine) -> None:
+    """`check_schema` for a database that may not be there yet. It is not made."""
+    if engine.dialect.name == "sqlite" and not _file(engine).exists():
+        raise SchemaMismatch(_NOTHING_YET)
+    with engine.connect() as connection:
+        check_schema(connection)
+
+
+def _file(engine: Engine) -> Path:
+    return Path(str(engine.url.database))
 
 
 def migrate(engine: Engine) -> tuple[str | None, str]:
@@ -57,7 +69,7 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
         ConfigurationError: the file cannot be made.
     """
     if engine.dialect.name == "sqlite":
-        create(Path(str(engine.url.database)))
+        create(_file(engine))
     # Two that migrate at once: the second waits, and finds it done. A transaction on SQLite waits by itself.
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":

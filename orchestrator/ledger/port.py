@@ -339,6 +339,12 @@ class Ledger(Protocol):
     def partitions(self, wanted: int) -> int:
         """The number of partitions, written at the first start and never changed."""
 
+    def on_duty(self) -> bool:
+        """Whether this process may own lanes: from the first True until it ends, however it ends.
+
+        Where several may share the work all of them do; else one does, and another asks again until it may.
+        """
+
     def secret(self, propose: KeyRow) -> KeyRow:
         """The ledger's own wrapped secret; `propose` becomes it at the first start."""
 

@@ -18,10 +18,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from keshi.orchestrator.ledger import port
 from keshi.orchestrator.ledger import sqlite_statements as sql
-from keshi.orchestrator.ledger.migrate import NOTHING_YET, check_schema
+from keshi.orchestrator.ledger.answers import ExportRow
+from keshi.orchestrator.ledger.asked import register
+from keshi.orchestrator.ledger.migrate import check_database
 from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading
 from keshi.orchestrator.ledger.sections import moment, plain, sections
-from keshi.orchestrator.ledger.sqlite_file import check_place, path_of
+from keshi.orchestrator.ledger.sqlite_file import FileLock, check_place, path_of
 from keshi.runtime.sealing import WrappedKey
 from keshi.schemas.closure import GENESIS
 
@@ -178,19 +180,22 @@ class SqliteLedger:
 
     def __init__(self, engine: Engine) -> None:
         self._writing = engine
-        self._path = Path(str(engine.url.database))
-        self._reading = _reading(self._path)
+        path = Path(str(engine.url.database))
+        self._reading = _reading(path)
+        self._duty = FileLock(path.with_name(f"{path.name}-orchestrator"))
 
     def close(self) -> None:
         # The last connection that closes carries the log over and removes it: that takes one that may write.
         self._reading.dispose()
         self._writing.dispose()
+        self._duty.release()
+
+    def on_duty(self) -> bool:
+        return self._duty.acquire()
 
     def check(self) -> None:
-        if not self._path.exists():
-            raise port.SchemaMismatch(NOTHING_YET)
-        with self._transaction() as connection:
-            check_schema(connection)
+        with _errors():
+            check_database(self._writing)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

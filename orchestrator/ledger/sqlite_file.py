@@ -1,5 +1,6 @@
 """The file that a ledger on SQLite lives in: which one a URL names, and whether it can work there."""
 
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
@@ -83,3 +84,36 @@ def create(path: Path) -> None:
         return
     except OSError as e:
         raise ConfigurationError(f"{_SETTING}: {path} cannot be made: {e.strerror}") from None
+
+
+class FileLock:
+    """Held by one process, until it lets go or ends: the kernel takes it back also from one that was killed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take it if nobody has it. True also where it is ours already.
+
+        Raises:
+            ConfigurationError: the file cannot be made.
+        """
+        if self._descriptor is None:
+            try:
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError as e:
+                raise ConfigurationError(f"{_SETTING}: {self._path} cannot be made: {e.strerror}") from None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let another have it. The file stays: one that were removed could be locked twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

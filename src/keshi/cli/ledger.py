@@ -27,10 +27,9 @@ def migrate() -> None:
 def check() -> None:
     """Say whether the ledger's database answers and has the schema of this version of keshi."""
     with _engine() as engine:
-        from keshi.orchestrator.ledger.migrate import check_schema, wanted_version  # noqa: PLC0415
+        from keshi.orchestrator.ledger.migrate import check_database, wanted_version  # noqa: PLC0415
 
-        with engine.connect() as connection:
-            check_schema(connection)
+        check_database(engine)
         say(f"schema {wanted_version()}: in order")
 
 
@@ -39,30 +38,26 @@ def _engine() -> Iterator[Any]:
     with extras():
         from sqlalchemy.exc import OperationalError, SQLAlchemyError  # noqa: PLC0415 - not in the base install
 
-        from keshi.orchestrator.ledger.port import SchemaMismatch  # noqa: PLC0415
-        from keshi.orchestrator.ledger.postgres import connect  # noqa: PLC0415
-    url = load(OrchestratorSettings).ledger_url.get_secret_value()
-    if not url:
-        raise ConfigurationError("no ledger: set KESHI_LEDGER_URL to postgresql://user:password@host:port/database")
-    engine = connect(url, pool_size=1)
+        from keshi.orchestrator.ledger.choice import connect  # noqa: PLC0415
+        from keshi.orchestrator.ledger.port import SchemaMismatch, Unusable  # noqa: PLC0415
+    engine = connect(load(OrchestratorSettings).ledger_url.get_secret_value(), pool_size=1)
     try:
         yield engine
-    except SchemaMismatch as e:
+    except (SchemaMismatch, Unusable) as e:
         raise ConfigurationError(str(e)) from None
     except OperationalError as e:
         raise ConfigurationError(
             f"the ledger's database does not let us in ({_why(e)}): start it, or set KESHI_LEDGER_URL to where it is"
         ) from None
     except SQLAlchemyError as e:
-        state = getattr(getattr(e, "orig", None), "sqlstate", None)
-        raise ConfigurationError(
-            f"the ledger's database refused: {type(e).__name__}{f', SQLSTATE {state}' if state else ''}"
-        ) from None
+        raise ConfigurationError(f"the ledger's database refused: {type(e).__name__} ({_why(e)})") from None
     finally:
         engine.dispose()
 
 
 def _why(error: Any) -> str:
     """The kind of trouble. The driver's own text may repeat the URL."""
-    state = getattr(error.orig, "sqlstate", None)
-    return f"SQLSTATE {state}" if state else type(error.orig).__name__
+    cause = getattr(error, "orig", None)
+    if state := getattr(cause, "sqlstate", None):
+        return f"SQLSTATE {state}"
+    return getattr(cause, "sqlite_errorname", None) or type(cause or error).__name__

@@ -9,10 +9,11 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Two questions: does it still live, and does it do its work?"""
+    """Two questions: does it still live, and does it do its work? And a word for people on what it is doing."""
 
     live: Callable[[], bool]
     ready: Callable[[], bool]
+    word: Callable[[], str] = str
 
 
 class HealthServer:
@@ -24,8 +25,11 @@ class HealthServer:
                 checks = {"/healthz": health.live, "/readyz": health.ready}
                 check = checks.get(self.path)
                 self.send_response(404 if check is None else 200 if check() else 503)
-                self.send_header("Content-Length", "0")
+                body = b"" if check is None else health.word().encode()
+                self.send_header("Content-Type", "text/plain; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 """Probes come every second: no log."""
