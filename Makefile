@@ -41,10 +41,15 @@ bench: env ## how fast it is, next to what the broker would allow (under 8 minut
 bench-long: env ## 100,000 requests at once, and memory over time
 	@$(BIN)/python -m bench --long $(BENCH)
 
-lock: env ## resolve the dependencies anew into requirements.lock
+lock: env ## resolve the dependencies anew, into requirements.lock and the parts of it that images are built from
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
-		--no-header --no-emit-index-url --quiet -o requirements.lock
+	@compile() { $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-header \
+		--no-emit-index-url --quiet "$$@"; }; \
+	compile pyproject.toml --all-extras -o requirements.lock; \
+	image() { compile pyproject.toml -c requirements.lock --no-annotate "$$@"; }; \
+	image --extra orchestrator --extra telemetry -o helm/image/core.lock; \
+	image --extra sql --extra rest --extra s3 --extra telemetry -o helm/image/handlers.lock; \
+	compile - -c requirements.lock --no-annotate -o helm/image/build.lock <<<setuptools
 
 clean: ## remove what the other targets made in this clone
 	@rm -rf .venv .cache build dist src/*.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache \
