@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from contract.ledger_suite import INSERT_ONLY, SOON, LedgerSuite, evidence, lease, read, state, take, write
+from contract.stores import Postgres
 from keshi.dev.postgres import drop_database
-from keshi.orchestrator.ledger.migrate import migrate
 from keshi.orchestrator.ledger.port import (
     Batch,
     Cycle,
@@ -22,36 +22,9 @@ from keshi.orchestrator.ledger.port import (
     OutboxRow,
     Passing,
 )
-from keshi.orchestrator.ledger.postgres import PostgresLedger, connect
+from keshi.orchestrator.ledger.postgres import connect
 from keshi.runtime.settings import ConfigurationError
 from kit.seeding import request_in
-
-
-class Postgres:
-    """`Store` in a database of this test's own."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self._engines: list[Any] = []
-
-    def engine(self) -> Any:
-        self._engines.append(connect(self.dsn))
-        return self._engines[-1]
-
-    def open(self) -> Ledger:
-        return PostgresLedger(self.engine())
-
-    def migrate(self) -> None:
-        migrate(self.engine())
-
-    def sql(self, statement: str) -> list[Any]:
-        with self._engines[0].begin() as connection:
-            result = connection.execute(text(statement))
-            return list(result) if result.returns_rows else []
-
-    def close(self) -> None:
-        for engine in self._engines:
-            engine.dispose()
 
 
 class TestPostgresLedger(LedgerSuite):
@@ -143,7 +116,7 @@ class TestPostgresLedger(LedgerSuite):
         assert read(ledger, lambda tx: tx.inbox(1)) == [], "the next one gets a new connection"
 
     def test_a_lost_database_is_passing(self, store: Postgres, ledger: Ledger, postgres_server: str) -> None:
-        drop_database(postgres_server, store.dsn.rsplit("/", 1)[1])
+        drop_database(postgres_server, store.url.rsplit("/", 1)[1])
         with pytest.raises(Passing), ledger.reader() as view:
             view.states([request_in(0)])
         with pytest.raises(Passing):
