@@ -18,7 +18,14 @@ from keshi.runtime.settings import KafkaSettings
 from keshi.schemas.reading import Unreadable, read
 from keshi.schemas.tasks import MAX_LIST_BYTES, PerformTasks
 
-POLL_MS: Final = 100
+POLL_MS: Final = 250
+CROWDED_POLL_MS: Final = 20
+"""While nothing more is taken: how soon room is noticed."""
+FETCH_WAIT_MS: Final = 500
+"""How long the broker keeps a question open while there is nothing. It answers at once when there is something."""
+COMMIT_SECONDS: Final = 0.2
+"""Commits are at least so far apart. The first one after a pause goes out at once: a process that dies of what it has
+just taken says so no later than at its second try."""
 MESSAGES_A_POLL: Final = 4
 MAX_BYTES: Final = MAX_LIST_BYTES * 2
 """Twice what the orchestrator sends at most: envelope and all."""
@@ -87,11 +94,13 @@ class Poller:
             # does nothing but poll, so it can be short.
             max_poll_interval_ms=int(settings.session_timeout_seconds * 1500),
             max_poll_records=MESSAGES_A_POLL,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         self._marks: dict[TopicPartition, Watermark] = {}
         self._tickets: dict[TopicPartition, set[Ticket]] = {}
         self._sent: dict[TopicPartition, tuple[int, int]] = {}
         self._moved = True
+        self._commit_at = 0.0
         self._stop = threading.Event()
         self._beat = boot_time()
         self.unreadable = 0
@@ -149,8 +158,8 @@ class Poller:
                 raise
 
     def _round(self) -> None:
-        self._press()
-        records = self._consumer.poll(timeout_ms=POLL_MS)
+        crowded = self._press()
+        records = self._consumer.poll(timeout_ms=CROWDED_POLL_MS if crowded else POLL_MS)
         news = self._listener.news()
         if news is not None:
             for partition in news:
@@ -170,13 +179,15 @@ class Poller:
         for tp, message in taken:
             self._take(tp, message)
 
-    def _press(self) -> None:
-        """Take no more than can be worked on, without leaving the group."""
-        assigned, paused = self._consumer.assignment(), self._consumer.paused()
-        if self._lane.crowded():
-            self._consumer.pause(*(assigned - paused))
+    def _press(self) -> bool:
+        """Take no more than can be worked on, without leaving the group; whether that much is under way."""
+        crowded = self._lane.crowded()
+        paused = self._consumer.paused()
+        if crowded:
+            self._consumer.pause(*(self._consumer.assignment() - paused))
         elif paused:
             self._consumer.resume(*paused)
+        return crowded
 
     def _mend(self) -> None:
         """Take up a join that kafka-python (3.0.12) has dropped half-way, with its partitions barred from reading.
@@ -273,9 +284,13 @@ class Poller:
         return offsets
 
     def _commit(self) -> None:
+        now = boot_time()
+        if now < self._commit_at:
+            return
         offsets = self._to_commit()
         if not offsets:
             return
+        self._commit_at = now + COMMIT_SECONDS
         for tp, what in offsets.items():
             self._sent[tp] = (what.offset, _begun(what.metadata))
         self._consumer.commit_async(offsets, callback=self._committed)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from threading import Event
 from typing import Final, TypeVar
 
-import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 from tenacity import (
     RetryCallState,
@@ -22,6 +21,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from keshi.client.connections import Connections, NoAnswerError
 from keshi.runtime.settings import ApiClientSettings, ConfigurationError
 from keshi.schemas.tasks import Begin, BeginRequest, BeginResponse, TaskRef, UnwrapRequest, UnwrapResponse
 
@@ -88,14 +88,12 @@ class WorkerApi:
             raise ConfigurationError("KESHI_API_TOKEN is empty: set it to the token of this worker")
         self._stopping = stopping or Event()
         self._timeout = settings.timeout_seconds
-        self._http = httpx.Client(
-            base_url=settings.url,
-            headers={"Authorization": f"Bearer {secret}", "Accept": "application/json"},
-            timeout=httpx.Timeout(settings.timeout_seconds),
-            limits=httpx.Limits(max_connections=32, keepalive_expiry=KEEPALIVE_SECONDS),
-            verify=_tls(settings),
-            follow_redirects=False,
-            trust_env=False,
+        self._http = Connections(
+            settings.url,
+            {"Authorization": f"Bearer {secret}", "Accept": "application/json", "Content-Type": "application/json"},
+            timeout=settings.timeout_seconds,
+            keep=KEEPALIVE_SECONDS,
+            tls=_tls(settings),
         )
 
     def unwrap(self, tasks: Sequence[TaskRef]) -> UnwrapResponse:
@@ -117,8 +115,8 @@ class WorkerApi:
     def reachable(self) -> bool:
         """Whether the API answers at all, for the readiness probe."""
         try:
-            return self._http.get("/healthz", timeout=min(2.0, self._timeout)).status_code == _OK
-        except httpx.HTTPError:
+            return self._http.send("GET", "/healthz", timeout=min(2.0, self._timeout)).status == _OK
+        except NoAnswerError:
             return False
 
     def close(self) -> None:
@@ -142,20 +140,19 @@ class WorkerApi:
 
     def _send(self, path: str, content: bytes, kind: type[M]) -> M:
         try:
-            response = self._http.post(path, content=content, headers={"Content-Type": "application/json"})
-        except httpx.HTTPError as e:
-            # Its text and its request would show what was sent.
-            raise ApiUnavailableError(f"api_{type(e).__name__.lower()}") from None
-        status = response.status_code
+            reply = self._http.send("POST", path, content)
+        except NoAnswerError as e:
+            raise ApiUnavailableError(f"api_{str(e).lower()}") from None
+        status = reply.status
         if status == _OK:
             try:
-                return kind.model_validate_json(response.content)
+                return kind.model_validate_json(reply.body)
             except ValidationError:
                 raise ApiUnavailableError("api_answer_unreadable") from None
         if status in _DENIED:
             raise ApiDeniedError(status)
         if status in _PASSING or status > max(_PASSING):
-            raise ApiUnavailableError(f"api_{status}", _seconds(response.headers.get("Retry-After")))
+            raise ApiUnavailableError(f"api_{status}", _seconds(reply.headers.get("retry-after")))
         raise ApiRefusedError(status)
 
 
@@ -169,9 +166,9 @@ def _seconds(header: str | None) -> float:
     return float(header[:9]) if header and header.isascii() and header.isdigit() else 0.0
 
 
-def _tls(settings: ApiClientSettings) -> ssl.SSLContext | bool:
+def _tls(settings: ApiClientSettings) -> ssl.SSLContext | None:
     if settings.cafile is None:
-        return True
+        return None
     try:
         return ssl.create_default_context(cafile=str(settings.cafile))
     except OSError:
