@@ -86,6 +86,8 @@ class WorkerApi:
         secret = (token or settings.token).get_secret_value()
         if not secret:
             raise ConfigurationError("KESHI_API_TOKEN is empty: set it to the token of this worker")
+        if not (secret.isascii() and secret.isprintable()):
+            raise ConfigurationError("KESHI_API_TOKEN holds what no token has: set it to the token of this worker")
         self._stopping = stopping or Event()
         self._timeout = settings.timeout_seconds
         self._http = Connections(

@@ -1,69 +1,80 @@
 """The client of a DSAR system: sends commands, and listens for what became of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from pydantic import TypeAdapter, ValidationError
+from kafka.errors import KafkaError
 
-from keshi.client import answers
+from keshi.client import answers, listening
 from keshi.client.answers import Mark, Submitted
 from keshi.client.errors import NotSentError
-from keshi.runtime.kafka import Outgoing, close_producer, new_producer, send_all
-from keshi.runtime.settings import KafkaSettings
-from keshi.schemas.base import Reference, RequestId
+from keshi.client.listening import Heard
+from keshi.client.messages import (
+    HEADERS,
+    Command,
+    Message,
+    canonical_request_id,
+    event_of,
+    message_of,
+    reference,
+)
+from keshi.client.stream import SEND_SECONDS, Result, Stream, StreamOptions, Wait, not_confirmed
+from keshi.runtime.kafka import close_producer, new_producer
+from keshi.runtime.settings import KafkaSettings, load
 from keshi.schemas.commands import RecordNotice, SubjectCommand, WithdrawRequest
-from keshi.schemas.envelope import MAX_COMMAND_BYTES, wrap
-from keshi.schemas.requests import RequestClosed, RequestRejected
+from keshi.schemas.envelope import MAX_COMMAND_BYTES
+from keshi.schemas.requests import RequestAccepted, RequestClosed, RequestOverdue, RequestRejected
 
-_REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
-_REFERENCE: TypeAdapter[str] = TypeAdapter(Reference)
-SEND_SECONDS = 30.0
-
-
-def canonical_request_id(text: str) -> str:
-    """The one form of a request id: UUIDs in small letters, ULIDs in capitals.
-
-    Raises:
-        ValueError: it is neither a UUID nor a ULID. Its text repeats nothing.
-    """
-    try:
-        return _REQUEST_ID.validate_python(text)
-    except ValidationError:
-        raise ValueError("a request id is a UUID or a ULID") from None
-
-
-def event_of(
-    command: SubjectCommand | WithdrawRequest | RecordNotice, *, source: str, traceparent: str | None = None
-) -> bytes:
-    """A command as the CloudEvent that is sent. Its id says the same of the same command."""
-    kind = type(command).__name__
-    return wrap(command, kind=kind, id=f"{command.request_id}/{kind}", source=source, traceparent=traceparent)
+__all__ = ["Client", "canonical_request_id", "event_of"]
 
 
 class Client:
-    """Sends commands. Serves several threads; to be closed, or used with `with`.
+    """Sends commands to keshi, and hears what became of them. Synchronous; serves several threads.
+
+    To be closed, or used with `with`. Settings come from the environment (`KESHI_KAFKA_BOOTSTRAP` and the like), or
+    are given.
 
     ```python
-    with Client(load(KafkaSettings)) as keshi:
-        mark = keshi.mark()
-        sent = keshi.submit(command)
+    from keshi.client import Client, EraseSubject, KafkaSettings, RequestClosed
+
+    command = EraseSubject.model_validate(
+        {
+            "request_id": "01KN33YH80E7QZ3V5W9T2B4M6A",  # yours: a UUID or ULID, a new one for each request
+            "identifiers": [{"type": "email", "value": "aoi@customer.example"}],
+            "regime": "appi",
+            "ground": "appi.35-5",
+            "requested_by": {"kind": "person"},
+            "assessed": {"by": "staff:kato", "at": now},
+            "arrived": {"at": now, "channel": "channel:web-form"},
+        },
+        strict=False,
+    )
+    with Client(KafkaSettings(bootstrap="broker.example:9092")) as keshi:
+        mark = keshi.mark()                     # before sending, so that no answer is missed
+        sent = keshi.submit(command)            # Kafka has it
         answer = keshi.wait(command.request_id, 60, since=mark, command=sent)
+        if isinstance(answer, RequestClosed):
+            print(answer.closure.verdict)
     ```
 
+    Each command is safe to repeat: under its request id there is one request, one closure, and one answer.
+
     Args:
-        settings: Where the broker is.
+        settings: Where the broker is; None reads the environment.
         source: Names the sender (CloudEvents `source`, a URI).
 
     Raises:
-        ConfigurationError: no broker answers.
+        ConfigurationError: no broker answers, or a setting is wrong.
     """
 
-    def __init__(self, settings: KafkaSettings, source: str = "urn:keshi:client") -> None:
-        self._settings = settings
+    def __init__(self, settings: KafkaSettings | None = None, source: str = "urn:keshi:client") -> None:
+        self._settings = settings or load(KafkaSettings)
         self._source = source
-        self._producer = new_producer(settings, "keshi-client", linger_ms=0)
+        self._producer = new_producer(self._settings, "keshi-client", linger_ms=0)
+
+    # --- sending
 
     def submit(self, command: SubjectCommand, *, traceparent: str | None = None) -> Submitted:
         """Send a command, and wait until Kafka has it. A repeat is answered with the closure that exists.
@@ -81,7 +92,10 @@ class Client:
         return self._send(command, traceparent)
 
     def withdraw(self, request_id: str, *, traceparent: str | None = None) -> Submitted:
-        """Take a request back: what has not begun will not begin.
+        """Take a request back: what has not begun will not begin, and the record says what had.
+
+        A withdrawal that comes before its command waits for it. One that comes after the closure is rejected
+        (`already_closed`).
 
         Raises:
             NotSentError: Kafka did not confirm it in time.
@@ -90,20 +104,66 @@ class Client:
         return self._send(WithdrawRequest(request_id=canonical_request_id(request_id)), traceparent)
 
     def record_notice(self, request_id: str, notice: str, notified_at: datetime | None = None) -> Submitted:
-        """Say that the person was told the result. `notice` is a reference (`kind:id`), never a text.
+        """Say that the person was told the result.
+
+        Args:
+            request_id: Of the request.
+            notice: A reference to what was sent (`kind:id`), never its text.
+            notified_at: When, with a zone; None: now.
 
         Raises:
             NotSentError: Kafka did not confirm it in time.
             ValueError: no request id, or no reference.
         """
-        try:
-            notice = _REFERENCE.validate_python(notice)
-        except ValidationError:
-            raise ValueError("a notice is a reference, `kind:id`") from None
-        at = notified_at or datetime.now(UTC)
-        return self._send(
-            RecordNotice(request_id=canonical_request_id(request_id), notified_at=at, notice=notice), None
+        told = RecordNotice(
+            request_id=canonical_request_id(request_id),
+            notified_at=notified_at or datetime.now(UTC),
+            notice=reference(notice),
         )
+        return self._send(told, None)
+
+    def submit_many(
+        self,
+        commands: Iterable[Command | Message],
+        *,
+        wait: Wait = "none",
+        in_flight: int = 1000,
+        seconds: float = 60,
+        since: Mark | None = None,
+        steps: bool = False,
+    ) -> Iterator[Result]:
+        """Send many, with a bounded number under way, and say of each what became of it.
+
+        Nothing is sent before the first result is asked for. The commands are taken one by one as there is room, so
+        that they may come from a generator. Results come as they are known: `Result.index` says of which command.
+        One that fails does not keep the others: look at `Result.reached` and `Result.error`.
+
+        ```python
+        for result in keshi.submit_many(commands, wait="accepted"):
+            if result.reached is Reached.REJECTED:
+                print(result.request_id, result.answer.code, result.answer.field)
+        ```
+
+        Args:
+            commands: What is asked for; commands of one request stay in their order.
+            wait: `none`: Kafka has it. `accepted`: keshi has it, and said so, or rejected it. `closed`: it is over.
+                A notice is never answered, and a withdrawal only by the closure: they count as done once sent.
+            in_flight: Commands that are not done, at most. With `closed` it bounds how many are carried out at a time.
+            seconds: How long to wait for each answer, from when Kafka has the command.
+            since: Listen from here on, for answers to what was sent before; by default from now on.
+            steps: Also say what each reaches on its way; those results are not `final`. One may be passed over.
+
+        Raises:
+            UnreadableAnswerError: this version cannot read an answer to one of them.
+            KafkaRefusedError: `requests` must not be read.
+            ConfigurationError: no broker answers, or a topic is missing.
+            ValueError: a bound is not greater than 0.
+        """
+        options = StreamOptions(wait, in_flight, seconds, since, steps)
+        stream = Stream(self._settings.topic("commands"), self._producer, options)
+        return stream.run(self._settings, (message_of(c, source=self._source) for c in commands))
+
+    # --- listening
 
     def mark(self) -> Mark:
         """The end of `requests` now: `wait` from here sees every answer to what is sent later."""
@@ -123,27 +183,66 @@ class Client:
         Raises:
             NotOverError: neither came in time. The request goes on.
             UnreadableAnswerError: this version cannot read the answer.
+            KafkaRefusedError: `requests` must not be read.
             ValueError: no request id.
         """
-        return answers.wait_for(self._settings, canonical_request_id(request_id), seconds, since=since, command=command)
+        name = canonical_request_id(request_id)
+        answer = answers.wait_for(self._settings, name, seconds, until="closed", since=since, command=command)
+        assert isinstance(answer, RequestClosed | RequestRejected)
+        return answer
 
-    def closures(self, group: str, *, idle_seconds: float | None = None) -> Iterator[RequestClosed]:
-        """Every closure, one after the other, shared by all who listen with this group.
+    def wait_accepted(
+        self, request_id: str, seconds: float, *, since: Mark | None = None, command: Submitted | None = None
+    ) -> RequestAccepted | RequestOverdue | RequestClosed | RequestRejected:
+        """Listen until a request is accepted, or a command of it rejected; a closed one was accepted.
 
-        What was read is marked as dealt with when the next ones are asked for: after a crash some come again.
-        The same closure has the same `closure.hash`.
+        Arguments and errors are those of `wait`.
+        """
+        name = canonical_request_id(request_id)
+        return answers.wait_for(self._settings, name, seconds, until="accepted", since=since, command=command)
+
+    def listen(
+        self, group: str | None = None, *, since: Mark | None = None, idle_seconds: float | None = None
+    ) -> Iterator[Heard]:
+        """Everything that keshi answers, about all requests, each once.
+
+        Repeats are dropped: what says nothing newer than an earlier message did, by the sequence of the request's
+        state. That is remembered for the last 100,000 requests and while the iteration lasts; after a restart some may
+        come again, so let what you do be safe to repeat.
+
+        ```python
+        for heard in keshi.listen(since=my_database.mark()):
+            my_database.keep(heard.answer, str(heard.mark))  # both in one transaction: none is lost or dealt with twice
+        ```
 
         Args:
-            group: Consumer group; names the listener for life.
+            group: Consumer group, which names the listener for life. All who listen with it share the messages; what
+                was read is marked as dealt with when the next is asked for. Let 100 messages not take five minutes.
+            since: Without a group: from here on (`mark`, `Heard.mark`); None begins with the oldest that is there.
             idle_seconds: End when nothing came for so long; None listens on.
 
         Raises:
             UnreadableAnswerError: this version cannot read an answer; it is not passed over.
+            KafkaRefusedError: `requests` must not be read.
+            ConfigurationError: no broker answers, or the topic is missing.
+            ValueError: both a group and a mark.
         """
-        return answers.closures(self._settings, group, idle_seconds)
+        return listening.listen(self._settings, group=group, since=since, idle_seconds=idle_seconds)
+
+    def closures(
+        self, group: str | None = None, *, since: Mark | None = None, idle_seconds: float | None = None
+    ) -> Iterator[RequestClosed]:
+        """Every closure, one after the other. The same closure has the same `closure.hash`.
+
+        Arguments and errors are those of `listen`.
+        """
+        heard = listening.listen(self._settings, group=group, since=since, idle_seconds=idle_seconds)
+        return _closures(heard)
+
+    # --- ending
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections. What is still on its way is given up after 5 s."""
         close_producer(self._producer, 5)
 
     def __enter__(self) -> Self:
@@ -152,15 +251,20 @@ class Client:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self.close()
 
-    def _send(self, command: SubjectCommand | WithdrawRequest | RecordNotice, traceparent: str | None) -> Submitted:
-        value = event_of(command, source=self._source, traceparent=traceparent)
+    def _send(self, command: Command, traceparent: str | None) -> Submitted:
+        message = message_of(command, source=self._source, traceparent=traceparent)
+        value, topic = message.value or b"", self._settings.topic("commands")
         if len(value) > MAX_COMMAND_BYTES:
             raise NotSentError(f"the command has {len(value)} bytes; up to {MAX_COMMAND_BYTES} can be sent")
-        topic = self._settings.topic("commands")
-        (sent,) = send_all(self._producer, [Outgoing(topic, value, command.request_id.encode())], SEND_SECONDS)
-        if sent is None:
-            raise NotSentError(
-                f"Kafka did not confirm the command: see that topic {topic} exists (`keshi topics apply`), and send "
-                f"the same again with its request id; a repeat does no harm"
-            )
-        return Submitted(sent.partition, sent.offset)
+        try:
+            future = self._producer.send(topic, value=value, key=message.request_id.encode(), headers=HEADERS)
+            meta = future.get(timeout=SEND_SECONDS)
+        except KafkaError as e:
+            raise NotSentError(not_confirmed(topic, e)) from None
+        return Submitted(meta.partition, meta.offset)
+
+
+def _closures(heard: Iterator[Heard]) -> Iterator[RequestClosed]:
+    for one in heard:
+        if isinstance(one.answer, RequestClosed):
+            yield one.answer
