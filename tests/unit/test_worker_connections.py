@@ -1,0 +1,231 @@
+"""Connections to the API: kept, replaced when the server has closed them, and with nothing told of what was sent."""
+
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from keshi.client.api import ApiDeniedError, ApiRefusedError, ApiUnavailableError, WorkerApi
+from keshi.client.connections import Connections, NoAnswerError
+from keshi.runtime.settings import ApiClientSettings, ConfigurationError
+from keshi.schemas.tasks import TaskRef
+
+SECRET = "a-token-nobody-has"
+REF = TaskRef(request_id="01KN33YH80E7QZ3V5W9T2B4M6A", system="files", attempt=1)
+
+
+class Server:
+    """A real HTTP server that counts connections and can close them behind an answer."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        outer = self
+        self.connections = 0
+        self.seen: list[tuple[str, str, bytes]] = []
+        self.answers: list[tuple[int, bytes, dict[str, str]]] = []
+        self.hang_up = False
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                outer.connections += 1
+                super().setup()
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer.seen.append((self.path, self.headers["Authorization"], body))
+                status, text, headers = outer.answers.pop(0) if outer.answers else (200, b"{}", {})
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+                self.close_connection = outer.hang_up
+
+            do_GET = do_POST  # noqa: N815 - the library chooses these names
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@contextmanager
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    server = Server(tls)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as one:
+        yield one
+
+
+@pytest.fixture
+def connections(server: Server) -> Iterator[Connections]:
+    made = Connections(
+        f"http://127.0.0.1:{server.port}/base/", {"Authorization": f"Bearer {SECRET}"}, timeout=5, keep=60
+    )
+    yield made
+    made.close()
+
+
+def test_a_connection_is_kept_and_used_again(server: Server, connections: Connections) -> None:
+    """Calls that follow each other have one connection; the path of the URL begins all paths."""
+    for n in range(3):
+        assert connections.send("POST", "/v1/x", b"%d" % n).status == 200
+    assert server.connections == 1
+    assert server.seen == [("/base/v1/x", f"Bearer {SECRET}", b"%d" % n) for n in range(3)]
+
+
+def test_several_threads_have_a_connection_each(server: Server, connections: Connections) -> None:
+    """No answer reaches another thread's call."""
+    answers: dict[int, bytes] = {}
+    server.answers = []
+
+    def call(n: int) -> None:
+        for _ in range(20):
+            answers[n] = connections.send("POST", "/v1/x", b"").body
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(20)
+    assert answers == dict.fromkeys(range(4), b"{}")
+    assert 1 <= server.connections <= 4
+
+
+def test_one_that_was_idle_for_too_long_is_not_used_again(server: Server) -> None:
+    """The server closes idle connections: whoever writes to one at that moment gets no answer."""
+    young = Connections(f"http://127.0.0.1:{server.port}", {}, timeout=5, keep=0)
+    young.send("POST", "/", b"")
+    young.send("POST", "/", b"")
+    young.close()
+    assert server.connections == 2
+
+
+def test_a_connection_that_the_server_has_closed_is_no_answer_and_then_a_new_one(server: Server) -> None:
+    """Nobody knows whether the server had read what was sent: the caller decides whether to send again."""
+    server.hang_up = True
+    made = Connections(f"http://127.0.0.1:{server.port}", {}, timeout=5, keep=60)
+    assert made.send("POST", "/", b"").status == 200
+    server.hang_up = False
+    with pytest.raises(NoAnswerError, match=r"^\w+$"):
+        made.send("POST", "/", b"")
+    assert made.send("POST", "/", b"").status == 200
+    made.close()
+
+
+def test_nobody_there_is_no_answer() -> None:
+    """And its text is the name of a class."""
+    with serving() as gone:
+        port = gone.port
+    with pytest.raises(NoAnswerError, match=r"^ConnectionRefusedError$"):
+        Connections(f"http://127.0.0.1:{port}", {}, timeout=1, keep=1).send("POST", "/", b"")
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8420", "ftp://host", "http://", "http://host:port", "http://[1"])
+def test_a_url_that_is_none_is_refused_in_words(url: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ConfigurationError, match="KESHI_API_URL"):
+        Connections(url, {}, timeout=1, keep=1)
+
+
+@pytest.mark.parametrize("token", ["", "two\r\nlines", "消去"])
+def test_a_token_that_no_header_can_hold_is_refused_in_words(token: str) -> None:
+    """And is not repeated."""
+    with pytest.raises(ConfigurationError, match=r"KESHI_API_TOKEN") as caught:
+        WorkerApi(ApiClientSettings(url="http://127.0.0.1:1", token=token))
+    assert not token or token not in str(caught.value)
+
+
+def _api(server: Server) -> WorkerApi:
+    return WorkerApi(ApiClientSettings(url=f"http://127.0.0.1:{server.port}", token=SECRET, timeout_seconds=2))
+
+
+def test_what_may_pass_is_sent_again_and_what_may_not_is_told(server: Server) -> None:
+    """The class of the error says what to do."""
+    api = _api(server)
+    server.answers = [(503, b"", {}), (429, b"", {"Retry-After": "0"}), (200, b'{"tasks":[]}', {})]
+    assert api.unwrap([REF]).tasks == ()
+    server.answers = [(401, b"", {})]
+    with pytest.raises(ApiDeniedError):
+        api.unwrap([REF])
+    server.answers = [(422, b"", {})]
+    with pytest.raises(ApiRefusedError):
+        api.unwrap([REF])
+    server.answers = [(200, b"no JSON", {})] * 4
+    with pytest.raises(ApiUnavailableError, match="api_answer_unreadable"):
+        api.unwrap([REF])
+    assert api.reachable()
+    api.close()
+
+
+def _certificate(directory: Path) -> Path:
+    """For 127.0.0.1, signed by itself: key and certificate in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = directory / "server.pem"
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return file
+
+
+def test_the_servers_certificate_is_checked(tmp_path: Path) -> None:
+    """By the CA of the settings; one that it has not signed gets no token."""
+    file = _certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(file)
+    with serving(tls) as server:
+        settings = ApiClientSettings(
+            url=f"https://127.0.0.1:{server.port}", token=SECRET, cafile=file, timeout_seconds=5
+        )
+        server.answers = [(200, b'{"tasks":[]}', {})]
+        known = WorkerApi(settings)
+        assert known.unwrap([REF]).tasks == ()
+        known.close()
+        stranger = Connections(settings.url, {"Authorization": SECRET}, timeout=5, keep=1)
+        with pytest.raises(NoAnswerError, match="SSLCertVerificationError"):
+            stranger.send("POST", "/", b"")
+        assert len(server.seen) == 1
