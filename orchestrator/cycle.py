@@ -7,6 +7,7 @@ Kafka or knows of offsets.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from keshi.orchestrator import events as ev
 from keshi.orchestrator.begin import unite
 from keshi.orchestrator.context import Context, Leases, Policy
 from keshi.orchestrator.dispatch import lists, task_message
+from keshi.orchestrator.finding import notes
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import (
     Arrival,
@@ -408,15 +410,20 @@ class CycleDecision:
             out.batch.states.append((state, self._next_due(state)))
             if not any(isinstance(e, ev.RequestAccepted | ev.TaskIdentified) for e in happened):
                 out.batch.as_accepted.add(request_id)
+            noted = notes(state, happened, partial(self._plan, state))
+            if noted is not None:
+                out.batch.notes.append(noted)
             for answer in effects.answers(state, happened, self._records.get(request_id)):
                 out.answers.append((request_id, effects.answer_message(answer, state, now)))
             systems = {e.system: e.attempt for e in happened if isinstance(e, ev.TaskDispatched)}
             for system, attempt in systems.items():
                 task = state.tasks[system]
                 if task.status is TaskStatus.OPEN and task.attempt == attempt:
-                    plan = self._around.plan(self._tx, state.accepted.plan_hash)
-                    sendable.append(task_message(state, plan, system, now))
+                    sendable.append(task_message(state, self._plan(state), system, now))
         out.tasks = lists(sendable, self._partition)
+
+    def _plan(self, state: State) -> Plan:
+        return self._around.plan(self._tx, state.accepted.plan_hash)
 
     def _answer_repeats(self) -> None:
         repeated = [

@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
+from keshi.orchestrator.account import Account, account
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import Ledger, ObligationRow, Reader
 from keshi.orchestrator.request import State, TaskProgress
@@ -18,6 +19,7 @@ from keshi.orchestrator.views import (
 from keshi.runtime.sealing import SealBroken
 from keshi.schemas.closure import ClosureRecord
 from keshi.schemas.commands import Decision
+from keshi.schemas.inventory import Inventory, Plan
 from keshi.schemas.requests import TaskStatus
 from keshi.schemas.tasks import StopReason
 
@@ -98,6 +100,31 @@ class Queries:
                 _known(view, request_id)
                 raise NotClosed
         return record
+
+    def account(self, request_id: str) -> tuple[Account, str | None]:
+        """All that is known of one request, and its closure record as it was sealed, if it is closed.
+
+        Raises:
+            NotKnown: no command was accepted under this id.
+        """
+        with self._ledger.reader() as view:
+            state = _known(view, request_id)
+            record = view.closures([request_id]).get(request_id)
+            digest = state.accepted.plan_hash
+            plan = Plan.model_validate_json(view.plans([digest])[digest])
+            inventory = view.inventories([plan.inventory]).get(plan.inventory)
+            obligations = [_obligation(row) for row in view.obligations_of(request_id)]
+            now = view.now
+        found = account(
+            state,
+            plan,
+            Inventory.model_validate_json(inventory) if inventory else None,
+            ClosureRecord.model_validate_json(record) if record else None,
+            obligations,
+            lambda sealed: self._opened(request_id, sealed),
+            now,
+        )
+        return found, record
 
     def reasons(self, record: str) -> tuple[ReasonView, ...]:
         """The opened reasons of a record's decisions; a reason that cannot be opened is left out."""

@@ -13,6 +13,7 @@ from keshi.orchestrator.context import Lease, Leases
 from keshi.orchestrator.door import read_door
 from keshi.orchestrator.events import Case
 from keshi.orchestrator.ledger import port
+from keshi.orchestrator.ledger.asked import Answering
 from keshi.orchestrator.request import State
 from keshi.runtime.sealing import WrappedKey
 from keshi.schemas.tasks import Mode
@@ -44,6 +45,9 @@ class Statements(Protocol):
     RECENT: Any
     HISTORY: Any
     OBLIGATIONS_OF: Any
+    AT: Any
+    HAS_TASK: str
+    HAS_HELD: str
 
 
 class Guarded:
@@ -224,7 +228,7 @@ class CycleReading(Reading):
         return iter(self._c.execute(self._sql.NUMBERS, {"n": count}).scalars().all())
 
 
-class ReaderReading(Reading):
+class ReaderReading(Answering, Reading):
     """What queries can read besides."""
 
     def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:

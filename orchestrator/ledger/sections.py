@@ -19,6 +19,29 @@ def plain(row: Any) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
+def _noted(batch: Batch) -> dict[str, Any]:
+    """What is noted for those who ask."""
+    accepted = [n.accepted for n in batch.notes if n.accepted]
+    return {
+        "cases": [
+            {
+                **plain(c),
+                "arrived": moment(c.arrived),
+                "due": moment(c.due),
+                "closed": moment(c.closed) if c.closed else None,
+            }
+            for c in sorted(accepted, key=lambda c: c.number)
+        ],
+        "cases_closed": [
+            {"number": n.number, "closed": moment(n.closed)}
+            for n in sorted(batch.notes, key=lambda n: n.number)
+            if n.closed
+        ],
+        "people": [{"holder": h, "number": n.number} for n in batch.notes for h in sorted(set(n.people))],
+        "endings": [plain(e) for n in batch.notes for e in n.endings],
+    }
+
+
 def sections(batch: Batch, position: Position) -> dict[str, Any]:
     """What a batch writes, by section, sorted by key; empty sections left out."""
     lane = {"stage": position.stage, "partition": position.partition}
@@ -74,6 +97,7 @@ def sections(batch: Batch, position: Position) -> dict[str, Any]:
             {"obligation_id": o, "sequence": n, "due": moment(d)} for o, n, d in sorted(batch.obligations_due)
         ],
         "forgotten": sorted(o for o, _ in batch.obligations_met),
+        **_noted(batch),
     }
     if batch.chain:
         found["chain"] = {

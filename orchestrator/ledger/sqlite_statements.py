@@ -80,6 +80,9 @@ NUMBERS = text(
     "SELECT n + 1 FROM found, acceptance WHERE n < last) SELECT n FROM found"
 )
 TAKE_NUMBERS = text("UPDATE acceptance SET last = last + :n")
+AT = _AT
+HAS_TASK = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE t.key = :system)"
+HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE json_extract(t.value, '$.status') = 'held')"
 RECENT = text(
     "SELECT state, accepted FROM requests WHERE number < :before AND (:all OR status <> 'closed') "
     "ORDER BY number DESC LIMIT :n"
@@ -165,6 +168,10 @@ WRITE: dict[str, TextClause] = {
     "obligations_due": text(
         "UPDATE obligations SET due = :due, sequence = :sequence WHERE obligation_id = :obligation_id"
     ),
+    "cases": _into("cases", "number", "request_id", "action", "regime", "ground", "arrived", "due", "closed"),
+    "cases_closed": text("UPDATE cases SET closed = :closed WHERE number = :number"),
+    "people": _into("people", "holder", "number"),
+    "endings": _into("endings", "outcome", "number", "system", "ground", behind=_ANYWAY),
     "forgotten": text("DELETE FROM remembered WHERE obligation_id = :it"),
     "chain": text(
         "UPDATE lanes SET chain_number = :number, chain_head = :head WHERE stage = 'reports' AND partition = :partition"

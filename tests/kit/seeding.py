@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from keshi.orchestrator import events as ev
+from keshi.orchestrator.finding import notes
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import Batch, EventRow, KeyRow, Ledger, ObligationRow
 from keshi.orchestrator.request import State, evolve
@@ -163,5 +164,8 @@ class Seeder:
             state = evolve(state, event, tx.now)
             batch.events.append(EventRow(state.request_id, state.sequence, event.kind, event.model_dump_json()))
         batch.states.append((state, state.next_due()))
+        noted = notes(state, happened, lambda: Plan.model_validate_json(next(iter(batch.plans.values()))))
+        if noted is not None:
+            batch.notes.append(noted)
         tx.write(batch)
         return state
