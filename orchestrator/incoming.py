@@ -43,8 +43,10 @@ def read_reports(raw: bytes | None, partition: int, partitions: int) -> tuple[li
         bad: list[BadPart] = []
     except Unreadable as u:
         found, bad = _one_by_one(raw or b"", u)
-    good = [r for r in found if belongs_here(r.request_id, partition, partitions)]
-    strays = [r for r in found if r not in good]
+    good: list[Report] = []
+    strays: list[Report] = []
+    for r in found:
+        (good if belongs_here(r.request_id, partition, partitions) else strays).append(r)
     bad.extend(BadPart("wrong_partition", None, r.model_dump_json().encode()) for r in strays)
     return good, bad
 

@@ -1,4 +1,4 @@
-"""The ledger on PostgreSQL. One JSON parameter a transaction: passing arrays costs more than all the rest."""
+"""The ledger on PostgreSQL. One JSON parameter a table: passing arrays costs more than all the rest."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -12,6 +12,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
 from keshi.orchestrator.ledger import port, statements
+from keshi.orchestrator.ledger.answers import ExportRow
+from keshi.orchestrator.ledger.asked import register
 from keshi.orchestrator.ledger.migrate import LOCK_SPACE, check_schema
 from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading, ids
 from keshi.orchestrator.ledger.sections import moment, plain, sections
@@ -22,6 +24,12 @@ from keshi.schemas.closure import GENESIS
 _PASSING_STATES = ("08", "40", "53", "57", "25P03", "25P04", "55P03")
 """SQLSTATE classes and codes that may pass: connection, rollback, resources, operator, time-outs, locks."""
 _UNIQUE_VIOLATION = "23505"
+
+
+_BOUNDS = "-c idle_in_transaction_session_timeout=4000 -c lock_timeout=8000 -c statement_timeout=20000"
+"""A frozen process must not keep others waiting: the server ends its transaction, its locks go free."""
+_BY_INDEX = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
+"""Every read here is of a few rows by their keys. Without statistics the planner would scan whole tables for them."""
 
 
 def connect(url: str, *, pool_size: int = 8) -> Engine:
@@ -45,8 +53,7 @@ def connect(url: str, *, pool_size: int = 8) -> Engine:
         connect_args={
             "connect_timeout": 5,
             "application_name": "keshi",
-            # A frozen process must not keep others waiting: the server ends its transaction, its locks go free.
-            "options": "-c idle_in_transaction_session_timeout=4000 -c lock_timeout=8000 -c statement_timeout=20000",
+            "options": f"{_BOUNDS} {_BY_INDEX}",
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
@@ -89,11 +96,11 @@ class PostgresLedger:
     def close(self) -> None:
         self._engine.dispose()
 
-    def check(self) -> None:
-        with _errors(), self._engine.connect() as connection:
     def on_duty(self) -> bool:
         return True
 
+    def check(self) -> None:
+        with _errors(), self._engine.connect() as connection:
             check_schema(connection)
 
     def partitions(self, wanted: int) -> int:
@@ -145,6 +152,10 @@ class PostgresLedger:
             # A statement of its own: one that waits for a lock still reads with the snapshot from before the wait.
             row = connection.execute(_LOCK_SHARED, {"space": LOCK_SPACE, "p": partition}).one()
             yield PostgresBegins(connection, row.now.astimezone(UTC))
+
+    def register(self, export: ExportRow) -> int:
+        with _errors(), self._engine.begin() as c:
+            return register(c, export, _clock(c), statements)
 
     @contextmanager
     def reader(self) -> Iterator["PostgresReader"]:
@@ -216,7 +227,8 @@ class PostgresCycle(CycleReading):
         found = sections(batch, self._position)
         if not found:
             return
-        self._c.execute(_write_statement(tuple(found)), {"batch": json.dumps(found), "now": self.now})
+        given = {name: json.dumps(rows) for name, rows in found.items()}
+        self._c.execute(_write_statement(tuple(found)), {**given, "now": self.now})
 
 
 @cache
@@ -233,13 +245,11 @@ class PostgresBegins(Reading):
     def insert(self, evidence: Sequence[port.EvidenceRow], leases: Sequence[port.LeaseRow]) -> None:
         if not evidence and not leases:
             return
-        batch = json.dumps(
-            {
-                "evidence": [plain(e) for e in evidence],
-                "leases": [{**plain(x), "until": moment(x.until)} for x in leases],
-            }
-        )
-        self._c.execute(statements.INSERT_BEGINS, {"batch": batch, "now": self.now})
+        given = {
+            "evidence": json.dumps([plain(e) for e in evidence]),
+            "leases": json.dumps([{**plain(x), "until": moment(x.until)} for x in leases]),
+        }
+        self._c.execute(statements.INSERT_BEGINS, {**given, "now": self.now})
 
 
 class PostgresReader(ReaderReading):

@@ -1,6 +1,6 @@
 """The SQL of the ledger on PostgreSQL. Values travel as parameters alone; lists as one JSON document."""
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import DateTime, TextClause, text
 
 _LISTED = "(SELECT value FROM json_array_elements_text(CAST(:ids AS json)))"
 
@@ -51,6 +51,9 @@ DUE_OBLIGATIONS = text(
 )
 CHAIN = text("SELECT chain_number, chain_head FROM lanes WHERE stage = 'reports' AND partition = :p")
 NUMBERS = text("SELECT nextval('acceptance') FROM generate_series(1, :n)")
+AT = DateTime(timezone=True)
+HAS_TASK = "(r.state->'tasks'->CAST(:system AS text)) IS NOT NULL"
+HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state->'tasks') AS t WHERE t.value->>'status' = 'held')"
 RECENT = text(
     f"SELECT {_STATE} FROM requests WHERE number < :before AND (:all OR status <> 'closed') "  # noqa: S608
     "ORDER BY number DESC LIMIT :n"
@@ -64,95 +67,113 @@ WAITING = text(
 )
 
 INSERT_BEGINS = text(
-    """WITH given AS (SELECT CAST(:batch AS json) AS b),
-    found AS (INSERT INTO evidence (begin_id, request_id, partition, system, attempt, mode, manifest, digest, counts,
-                                    searched, learned, at)
+    """WITH found AS (INSERT INTO evidence (begin_id, request_id, partition, system, attempt, mode, manifest, digest,
+                                    counts, searched, learned, at)
         SELECT x.begin_id, x.request_id, x.partition, x.system, x.attempt, x.mode, x.manifest, x.digest,
                x.counts::json, x.searched::json, x.learned::json, :now
-        FROM given, json_to_recordset(b->'evidence') AS x(begin_id text, request_id text, partition int, system text,
+        FROM json_to_recordset(CAST(:evidence AS json)) AS x(begin_id text, request_id text, partition int, system text,
              attempt int, mode text, manifest text, digest text, counts text, searched text, learned text)
         ON CONFLICT (begin_id) DO NOTHING),
     granted AS (INSERT INTO leases (lease_id, begin_id, request_id, system, ordinal, at, until)
         SELECT x.lease_id, x.begin_id, x.request_id, x.system, x.ordinal, :now, x.until
-        FROM given, json_to_recordset(b->'leases') AS x(lease_id text, begin_id text, request_id text, system text,
+        FROM json_to_recordset(CAST(:leases AS json)) AS x(lease_id text, begin_id text, request_id text, system text,
              ordinal int, until timestamptz) WHERE x.ordinal > 0)
     INSERT INTO renewals (lease_id, until)
-        SELECT x.lease_id, x.until FROM given, json_to_recordset(b->'leases')
+        SELECT x.lease_id, x.until FROM json_to_recordset(CAST(:leases AS json))
             AS x(lease_id text, ordinal int, until timestamptz) WHERE x.ordinal = 0
         ON CONFLICT DO NOTHING"""
 )
 
 _SECTIONS = {
     "events": """INSERT INTO events (stream, sequence, partition, kind, at, data)
-        SELECT x.stream, x.sequence, x.partition, x.kind, :now, x.data::json FROM given, json_to_recordset(b->'events')
+        SELECT x.stream, x.sequence, x.partition, x.kind, :now, x.data::json
+        FROM json_to_recordset(CAST(:events AS json))
         AS x(stream text, sequence int, partition int, kind text, data text)""",
     "states": """INSERT INTO requests (request_id, partition, sequence, status, number, next_due, state, accepted, door)
         SELECT x.request_id, x.partition, x.sequence, x.status, x.number, x.next_due, x.state::json, x.accepted::json,
         x.door::json
-        FROM given, json_to_recordset(b->'states') AS x(request_id text, partition int, sequence int, status text,
+        FROM json_to_recordset(CAST(:states AS json)) AS x(request_id text, partition int, sequence int, status text,
         number bigint, next_due timestamptz, state text, accepted text, door text)
         ON CONFLICT (request_id) DO UPDATE SET sequence = excluded.sequence, status = excluded.status,
         number = excluded.number, next_due = excluded.next_due, state = excluded.state,
         accepted = coalesce(excluded.accepted, requests.accepted), door = excluded.door""",
-    "due_moved": """UPDATE requests SET next_due = x.due FROM given, json_to_recordset(b->'due_moved')
+    "due_moved": """UPDATE requests SET next_due = x.due FROM json_to_recordset(CAST(:due_moved AS json))
         AS x(request_id text, due timestamptz) WHERE requests.request_id = x.request_id""",
     "inbox": """INSERT INTO inbox (partition, request_id, data) SELECT x.partition, x.request_id, x.data::json
-        FROM given, json_to_recordset(b->'inbox') AS x(partition int, request_id text, data text)""",
-    "inbox_done": """DELETE FROM inbox USING given WHERE id IN
-        (SELECT v::bigint FROM json_array_elements_text(b->'inbox_done') AS v)""",
+        FROM json_to_recordset(CAST(:inbox AS json)) AS x(partition int, request_id text, data text)""",
+    "inbox_done": """DELETE FROM inbox USING json_array_elements_text(CAST(:inbox_done AS json)) AS v
+        WHERE inbox.id = v::bigint""",
     "outbox": """INSERT INTO outbox (id, stage, partition, topic, to_partition, key, value)
         SELECT x.id, x.stage, x.partition, x.topic, x.to_partition, x.key, x.value
-        FROM given, json_to_recordset(b->'outbox') AS x(id text, stage text, partition int, topic text,
+        FROM json_to_recordset(CAST(:outbox AS json)) AS x(id text, stage text, partition int, topic text,
         to_partition int, key text, value text)""",
-    "outbox_done": """DELETE FROM outbox USING given WHERE id IN
-        (SELECT v FROM json_array_elements_text(b->'outbox_done') AS v)""",
+    "outbox_done": """DELETE FROM outbox USING json_array_elements_text(CAST(:outbox_done AS json)) AS v
+        WHERE outbox.id = v""",
     "arrivals": """INSERT INTO arrivals (topic_id, partition, place, result, request_id, code, at)
         SELECT x.topic_id, x.partition, x.place, x.result, x.request_id, x.code, :now
-        FROM given, json_to_recordset(b->'arrivals') AS x(topic_id text, partition int, place bigint, result text,
+        FROM json_to_recordset(CAST(:arrivals AS json)) AS x(topic_id text, partition int, place bigint, result text,
         request_id text, code text) ON CONFLICT DO NOTHING""",
     "quarantine": """INSERT INTO quarantine (stage, partition, place, reason, field, size, sealed, at)
         SELECT x.stage, x.partition, x.place, x.reason, x.field, x.size, x.sealed, :now
-        FROM given, json_to_recordset(b->'quarantine') AS x(stage text, partition int, place bigint, reason text,
+        FROM json_to_recordset(CAST(:quarantine AS json)) AS x(stage text, partition int, place bigint, reason text,
         field text, size bigint, sealed text)""",
     "claims": """INSERT INTO claims (holder, request_id, partition, number)
-        SELECT x.holder, x.request_id, x.partition, x.number FROM given, json_to_recordset(b->'claims')
+        SELECT x.holder, x.request_id, x.partition, x.number FROM json_to_recordset(CAST(:claims AS json))
         AS x(holder text, request_id text, partition int, number bigint)""",
-    "claims_ended": """DELETE FROM claims USING given WHERE request_id IN
-        (SELECT v FROM json_array_elements_text(b->'claims_ended') AS v)""",
+    "claims_ended": """DELETE FROM claims USING json_array_elements_text(CAST(:claims_ended AS json)) AS v
+        WHERE claims.request_id = v""",
     "keys": """INSERT INTO keys (owner, kek_id, wrapped) SELECT x.owner, x.kek_id, x.wrapped
-        FROM given, json_to_recordset(b->'keys') AS x(owner text, kek_id text, wrapped text)""",
-    "keys_destroyed": """DELETE FROM keys USING given WHERE owner IN
-        (SELECT v FROM json_array_elements_text(b->'keys_destroyed') AS v)""",
-    "plans": """INSERT INTO plans (hash, body) SELECT x.hash, x.body::json FROM given,
-        json_to_recordset(b->'plans') AS x(hash text, body text) ON CONFLICT DO NOTHING""",
-    "inventories": """INSERT INTO inventories (hash, body) SELECT x.hash, x.body::json FROM given,
-        json_to_recordset(b->'inventories') AS x(hash text, body text) ON CONFLICT DO NOTHING""",
+        FROM json_to_recordset(CAST(:keys AS json)) AS x(owner text, kek_id text, wrapped text)""",
+    "keys_destroyed": """DELETE FROM keys USING json_array_elements_text(CAST(:keys_destroyed AS json)) AS v
+        WHERE keys.owner = v""",
+    "plans": """INSERT INTO plans (hash, body) SELECT x.hash, x.body::json
+        FROM json_to_recordset(CAST(:plans AS json)) AS x(hash text, body text)
+        ON CONFLICT DO NOTHING""",
+    "inventories": """INSERT INTO inventories (hash, body) SELECT x.hash, x.body::json
+        FROM json_to_recordset(CAST(:inventories AS json)) AS x(hash text, body text)
+        ON CONFLICT DO NOTHING""",
     "closures": """INSERT INTO closures (request_id, partition, number, hash, record, at)
         SELECT x.request_id, x.partition, x.number, x.hash, x.record, :now
-        FROM given, json_to_recordset(b->'closures') AS x(request_id text, partition int, number bigint, hash text,
+        FROM json_to_recordset(CAST(:closures AS json)) AS x(request_id text, partition int, number bigint, hash text,
         record text)""",
     "obligations": """INSERT INTO obligations (obligation_id, request_id, partition, system, kind, state, sequence,
         due, sealed, data)
         SELECT x.obligation_id, x.request_id, x.partition, x.system, x.kind, x.state, x.sequence, x.due, x.sealed,
-        x.data::json FROM given, json_to_recordset(b->'obligations') AS x(obligation_id text, request_id text,
+        x.data::json FROM json_to_recordset(CAST(:obligations AS json)) AS x(obligation_id text, request_id text,
         partition int, system text, kind text, state text, sequence int, due timestamptz, sealed text, data text)""",
     "remembered": """INSERT INTO remembered (holder, obligation_id, system)
-        SELECT x.holder, x.obligation_id, x.system FROM given, json_to_recordset(b->'remembered')
+        SELECT x.holder, x.obligation_id, x.system FROM json_to_recordset(CAST(:remembered AS json))
         AS x(holder text, obligation_id text, system text)""",
     "obligations_met": """UPDATE obligations SET state = 'met', sealed = NULL, due = NULL, sequence = x.sequence
-        FROM given, json_to_recordset(b->'obligations_met') AS x(obligation_id text, sequence int)
+        FROM json_to_recordset(CAST(:obligations_met AS json)) AS x(obligation_id text, sequence int)
         WHERE obligations.obligation_id = x.obligation_id""",
     "obligations_due": """UPDATE obligations SET due = x.due, sequence = x.sequence
-        FROM given, json_to_recordset(b->'obligations_due') AS x(obligation_id text, sequence int, due timestamptz)
+        FROM json_to_recordset(CAST(:obligations_due AS json)) AS x(obligation_id text, sequence int, due timestamptz)
         WHERE obligations.obligation_id = x.obligation_id""",
-    "forgotten": """DELETE FROM remembered USING given WHERE obligation_id IN
-        (SELECT v FROM json_array_elements_text(b->'forgotten') AS v)""",
-    "chain": """UPDATE lanes SET chain_number = (b->'chain'->>'number')::bigint, chain_head = b->'chain'->>'head'
-        FROM given WHERE stage = 'reports' AND partition = (b->'chain'->>'partition')::int""",
+    "cases": """INSERT INTO cases (number, request_id, action, regime, ground, arrived, due, closed)
+        SELECT x.number, x.request_id, x.action, x.regime, x.ground, x.arrived, x.due, x.closed
+        FROM json_to_recordset(CAST(:cases AS json)) AS x(number bigint, request_id text, action text, regime text,
+        ground text, arrived timestamptz, due timestamptz, closed timestamptz)""",
+    "cases_closed": """UPDATE cases SET closed = x.closed FROM json_to_recordset(CAST(:cases_closed AS json))
+        AS x(number bigint, closed timestamptz) WHERE cases.number = x.number""",
+    "people": """INSERT INTO people (holder, number) SELECT x.holder, x.number
+        FROM json_to_recordset(CAST(:people AS json)) AS x(holder text, number bigint)""",
+    "endings": """INSERT INTO endings (outcome, number, system, ground)
+        SELECT x.outcome, x.number, x.system, x.ground FROM json_to_recordset(CAST(:endings AS json))
+        AS x(outcome text, number bigint, system text, ground text) ON CONFLICT DO NOTHING""",
+    "forgotten": """DELETE FROM remembered USING json_array_elements_text(CAST(:forgotten AS json)) AS v
+        WHERE remembered.obligation_id = v""",
+    "chain": """UPDATE lanes SET chain_number = x.number, chain_head = x.head
+        FROM json_to_record(CAST(:chain AS json)) AS x(number bigint, head text, partition int)
+        WHERE stage = 'reports' AND lanes.partition = x.partition""",
 }
 
 
 def write(names: tuple[str, ...]) -> TextClause:
-    """One statement that does all of these sections."""
+    """One statement that does all of these sections.
+
+    Each has a document of its own as a parameter (json is text: each look into a document reads all of it), and joins
+    it: a list that is looked into row by row would be read for each row.
+    """
     parts = ",\n".join(f"{name}_ AS ({_SECTIONS[name]})" for name in names)
-    return text(f"WITH given AS (SELECT CAST(:batch AS json) AS b),\n{parts}\nSELECT CAST(:now AS timestamptz)")
+    return text(f"WITH {parts}\nSELECT CAST(:now AS timestamptz)")
