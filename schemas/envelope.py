@@ -51,6 +51,20 @@ def wrap(
 
     `id` is deterministic for everything that keshi sends, so that receivers can drop repeats.
     """
+    text = data.model_dump_json(exclude_none=True).encode()
+    return enveloped(text, kind=kind, id=id, source=source, time=time, traceparent=traceparent)
+
+
+def enveloped(
+    data: bytes,
+    *,
+    kind: str,
+    id: str,  # noqa: A002 - the name in the standard
+    source: str,
+    time: datetime | None = None,
+    traceparent: str | None = None,
+) -> bytes:
+    """The same for data that are JSON already."""
     body: dict[str, Any] = {
         "specversion": "1.0",
         "id": id,
@@ -62,4 +76,4 @@ def wrap(
     if traceparent:
         body["traceparent"] = traceparent
     head = json.dumps(body, separators=(",", ":")).encode()
-    return head[:-1] + b',"data":' + data.model_dump_json(exclude_none=True).encode() + b"}"
+    return head[:-1] + b',"data":' + data + b"}"

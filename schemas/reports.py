@@ -87,8 +87,21 @@ class TasksReported(Model):
 
 def signature(report: Accepted | Completed, secret: str) -> str:
     """HMAC-SHA-256 under the lease's secret over the canonical JSON of the report as it is sent, without `hmac`."""
-    body = report.model_dump(mode="json", exclude={"hmac"}, exclude_none=True)
-    return hmac.new(bytes.fromhex(secret), canonical(body), hashlib.sha256).hexdigest()
+    return _mac(_unsigned(report), secret)
+
+
+def _unsigned(report: Accepted | Completed) -> bytes:
+    return canonical(report.model_dump(mode="json", exclude={"hmac"}, exclude_none=True))
+
+
+def _mac(text: bytes, secret: str) -> str:
+    return hmac.digest(bytes.fromhex(secret), text, hashlib.sha256).hex()
+
+
+def signed_text(report: Accepted | Completed, secret: str) -> bytes:
+    """The signed report as JSON: the text that is signed, with the signature behind it. So it is written only once."""
+    text = _unsigned(report)
+    return text[:-1] + f',"hmac":"{_mac(text, secret)}"}}'.encode()
 
 
 def signed(report: Accepted | Completed, secret: str) -> Accepted | Completed:

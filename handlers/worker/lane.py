@@ -167,10 +167,10 @@ class Lane:
     def _report(self, job: Job, report: reports.AnyReport) -> None:
         self._leases.release(job)
         job.reported = True
-        size = len(report.model_dump_json(exclude_none=True))
-        if size > MAX_REPORT_BYTES:
-            report = reports.failed(job, self._version, GiveToPerson("report_too_large"))
-        self._reporter.put(Outbound(job.ticket.partition, report, size, partial(self._end, job)))
+        text = reports.text(report, job.go)
+        if len(text) > MAX_REPORT_BYTES:
+            text = reports.text(reports.failed(job, self._version, GiveToPerson("report_too_large")), None)
+        self._reporter.put(Outbound(job.ticket.partition, self.system, text, partial(self._end, job)))
 
     def _fail(self, job: Job, error: BaseException) -> None:
         report = reports.failed(job, self._version, error)

@@ -1,21 +1,20 @@
-"""What a worker says of a task: one of three reports, signed where a lease stands behind it. Pure but for the clock."""
+"""What a worker says of a task: one of three reports, signed as it is written down. Pure but for the clock."""
 
 import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from keshi.handlers.contract import Accepted as GoesOn
 from keshi.handlers.contract import Handler
 from keshi.handlers.errors import MAX_RETRY_AFTER_SECONDS, GiveToPerson, RetryAfter, code_of
 from keshi.handlers.worker.jobs import Job
 from keshi.schemas.outcomes import CategoryOutcome, Residue
-from keshi.schemas.reports import UNSIGNED, Accepted, Completed, Failed, HandlerVersion, Intent, signature
+from keshi.schemas.reports import UNSIGNED, Accepted, Completed, Failed, HandlerVersion, Intent, signed_text
 from keshi.schemas.tasks import Go, Mode
 
 AnyReport = Accepted | Completed | Failed
-Backed = TypeVar("Backed", Accepted, Completed)
 MAX_RESIDUE: Final = 100
 
 
@@ -42,14 +41,13 @@ def failed(job: Job, version: HandlerVersion, error: BaseException) -> Failed:
 
 def accepted(job: Job, version: HandlerVersion, go: Go, answer: GoesOn) -> Accepted:
     """The system goes on by itself."""
-    report = Accepted(
+    return Accepted(
         **_common(job, version),
         lease_id=go.lease_id,
         digest=go.digest,
         check_after_seconds=min(max(1, math.ceil(answer.check_after_seconds)), MAX_RETRY_AFTER_SECONDS),
         hmac=UNSIGNED,
     )
-    return _signed(report, go)
 
 
 def completed(
@@ -66,7 +64,7 @@ def completed(
     """
     if len(residue) > MAX_RESIDUE:
         raise GiveToPerson("too_much_residue")
-    report = Completed(
+    return Completed(
         **_common(job, version),
         mode=job.task.mode if job.begin is None else job.begin.mode,
         lease_id=go.lease_id,
@@ -77,7 +75,14 @@ def completed(
         checked_at=datetime.now(UTC),
         hmac=UNSIGNED,
     )
-    return _signed(report, go)
+
+
+def text(report: AnyReport, go: Go | None) -> bytes:
+    """The report as JSON; where a lease stands behind it, signed under the secret of this go."""
+    if isinstance(report, Failed):
+        return report.model_dump_json(exclude_none=True).encode()
+    assert go is not None
+    return signed_text(report, go.secret)
 
 
 def acts(job: Job) -> bool:
@@ -95,7 +100,3 @@ def _common(job: Job, version: HandlerVersion) -> dict[str, Any]:
         "at": datetime.now(UTC),
         "traceparent": task.traceparent,
     }
-
-
-def _signed(report: Backed, go: Go) -> Backed:
-    return report.model_copy(update={"hmac": signature(report, go.secret)})

@@ -16,13 +16,26 @@ from keshi.handlers.worker.jobs import Job, Ticket, calls
 from keshi.handlers.worker.offsets import Watermark
 from keshi.handlers.worker.poller import _begun
 from keshi.handlers.worker.pool import Pool, Urgency
-from keshi.handlers.worker.reporter import MAX_BYTES, Outbound, messages_of
+from keshi.handlers.worker.reporter import MAX_BYTES, Outbound, _value, messages_of
 from keshi.handlers.worker.steps import OutOfTime, Patience, Steps, evidence
 from keshi.handlers.worker.waits import TOGETHER, WaitQueue
 from keshi.schemas.commands import Action
 from keshi.schemas.identifiers import Identifier
-from keshi.schemas.reports import MAX_REPORTS, Failed, HandlerVersion, Intent
-from keshi.schemas.tasks import MAX_TASKS, Begin, Found, Task
+from keshi.schemas.outcomes import CategoryOutcome, Outcome, Residue
+from keshi.schemas.reading import read
+from keshi.schemas.reports import (
+    MAX_REPORTS,
+    UNSIGNED,
+    Completed,
+    Failed,
+    HandlerVersion,
+    Intent,
+    TasksReported,
+    signature,
+    signed,
+    signed_text,
+)
+from keshi.schemas.tasks import MAX_TASKS, Begin, Found, Mode, Task
 
 ONE = Identifier(type="email", value="taro@people.example")
 
@@ -402,24 +415,48 @@ def test_a_call_that_raises_does_not_end_its_thread() -> None:
 # --- messages of reports
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(100, 100_000)), max_size=300))
-def test_reports_travel_in_bounded_messages_of_one_partition(sizes: list[tuple[int, int]]) -> None:
-    """None is lost, none doubled, and their order stays."""
-    report = Failed(
+@given(st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.booleans())
+def test_a_report_is_written_down_as_it_is_signed(reason: str, traced: bool) -> None:
+    """Who reads it comes to the same signature; the whole message is what the models would have made of it."""
+    secret, now = "ab" * 32, datetime.now(UTC)
+    report = Completed(
         request_id=str(uuid4()),
         system="files",
         attempt=1,
         handler=HandlerVersion(name="x", version="1"),
-        at=datetime.now(UTC),
-        error="odd",
-        intent=Intent.RETRY,
+        at=now,
+        traceparent=f"00-{'1' * 32}-{'2' * 16}-01" if traced else None,
+        mode=Mode.ACT,
+        lease_id="0" * 32,
+        digest="1" * 64,
+        searched=("email",),
+        outcomes=(CategoryOutcome(category="contacts", outcome=Outcome.ERASED, count=2),),
+        residue=(Residue(place="backups", reason=reason, until=date(2026, 1, 2)),),
+        checked_at=now,
+        hmac=UNSIGNED,
     )
-    batch = [Outbound(partition, report, size, lambda: None) for partition, size in sizes]
+    text = signed_text(report, secret)
+    failed = Failed(
+        request_id=str(uuid4()), system="files", attempt=1, handler=report.handler, at=now, error="odd",
+        intent=Intent.RETRY,
+    )  # fmt: skip
+    some = [Outbound(3, "files", body, lambda: None) for body in (text, failed.model_dump_json().encode())]
+    envelope, sent = read(_value(some), {"keshi.TasksReported.v1": TasksReported}, limit=10_000)
+    assert sent == TasksReported(partition=3, reports=(signed(report, secret), failed))
+    assert isinstance(sent.reports[0], Completed)
+    assert signature(sent.reports[0], secret) == sent.reports[0].hmac
+    assert envelope.id == read(_value(some), {"keshi.TasksReported.v1": TasksReported}, limit=10_000)[0].id
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(100, 100_000)), max_size=300))
+def test_reports_travel_in_bounded_messages_of_one_partition(sizes: list[tuple[int, int]]) -> None:
+    """None is lost, none doubled, and their order stays."""
+    batch = [Outbound(partition, "files", b"x" * size, lambda: None) for partition, size in sizes]
     messages = list(messages_of(batch))
     for some in messages:
         assert len({o.partition for o in some}) == 1
         assert len(some) <= MAX_REPORTS
-        assert len(some) == 1 or sum(o.size for o in some) <= MAX_BYTES
+        assert len(some) == 1 or sum(len(o.text) for o in some) <= MAX_BYTES
     for partition in range(3):
         sent = [o for some in messages for o in some if o.partition == partition]
         assert list(map(id, sent)) == [id(o) for o in batch if o.partition == partition]
