@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -26,8 +26,6 @@ from keshi.orchestrator.ledger.sections import moment, plain, sections
 from keshi.orchestrator.ledger.sqlite_file import FileLock, check_place, path_of
 from keshi.runtime.sealing import WrappedKey
 from keshi.schemas.closure import GENESIS
-
-T = TypeVar("T")
 
 LOCK_SECONDS: Final = 8.0
 """How long one waits for the file's one writer."""
@@ -59,7 +57,9 @@ def connect(url: str) -> Engine:
     path = path_of(url)
     check_place(path)
     engine = _engine(path, 1, _ready_to_write)
-    event.listen(engine, "begin", _begin_immediate)
+    turn = FileLock(path.with_name(f"{path.name}-turn"))
+    event.listen(engine, "begin", lambda connection: _begin_immediate(connection, turn))
+    event.listen(engine, "engine_disposed", lambda _: turn.close())
     return engine
 
 
@@ -93,20 +93,30 @@ def _engine(path: Path, connections: int, prepare: Callable[[sqlite3.Connection]
 
 
 def _ready_to_write(connection: sqlite3.Connection) -> None:
-    # It waits in `_patiently`.
-    connection.execute("PRAGMA busy_timeout = 0").close()
-    (mode,) = _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
-    if mode != "wal":
-        raise port.Unusable("the ledger's file cannot have a write-ahead log where it lies")
+    _patiently(lambda: _logs_ahead(connection), time.monotonic() + LOCK_SECONDS)
     # A commit is on the disk when it returns; what is deleted (keys) is overwritten, not only let go; REPLACE, too,
     # meets the triggers that keep facts.
     for pragma in (
+        "busy_timeout = 0",  # it waits in `_begin_immediate`
         "synchronous = FULL",
         "secure_delete = ON",
         "recursive_triggers = ON",
         f"journal_size_limit = {_LOG_BYTES}",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _logs_ahead(connection: sqlite3.Connection) -> bool:
+    """Switch the write-ahead log on. False where another is just doing that."""
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.OperationalError as e:
+        if _primary(e) != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    if mode != "wal":
+        raise port.Unusable("the ledger's file cannot have a write-ahead log where it lies")
+    return True
 
 
 def _ready_to_read(connection: sqlite3.Connection) -> None:
@@ -120,19 +130,36 @@ def _run(connection: Connection, statement: str) -> None:
         cursor.execute(statement)
 
 
-def _begin_immediate(connection: Connection) -> None:
-    _patiently(lambda: _run(connection, "BEGIN IMMEDIATE"))
+def _begin_immediate(connection: Connection, turn: FileLock) -> None:
+    """Become the one that writes, in turn: else who writes again and again would always be quicker than who waits."""
+    until = time.monotonic() + LOCK_SECONDS
+    _patiently(turn.acquire, until)
+    try:
+        _patiently(lambda: _begun(connection), until)
+    finally:
+        turn.release()
 
 
-def _patiently(act: Callable[[], T]) -> T:
-    """Wait for who writes now, for a bounded time: SQLite's own wait backs off to 0.1 s between two looks."""
-    until, pause = time.monotonic() + LOCK_SECONDS, _POLL_SECONDS[0]
-    while True:
-        try:
-            return act()
-        except sqlite3.OperationalError as e:
-            if _primary(e) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
+def _begun(connection: Connection) -> bool:
+    try:
+        _run(connection, "BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as e:
+        if _primary(e) != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
+
+
+def _patiently(look: Callable[[], bool], until: float) -> None:
+    """Look again and again: SQLite's own wait backs off to 0.1 s between two looks.
+
+    Raises:
+        Passing: it did not become true in time.
+    """
+    pause = _POLL_SECONDS[0]
+    while not look():
+        if time.monotonic() > until:
+            raise port.Passing("the ledger's file: another process writes for too long")
         time.sleep(pause)
         pause = min(2 * pause, _POLL_SECONDS[1])
 
@@ -188,7 +215,7 @@ class SqliteLedger:
         # The last connection that closes carries the log over and removes it: that takes one that may write.
         self._reading.dispose()
         self._writing.dispose()
-        self._duty.release()
+        self._duty.close()
 
     def on_duty(self) -> bool:
         return self._duty.acquire()
@@ -239,6 +266,10 @@ class SqliteLedger:
     def begins(self, partition: int) -> Iterator["SqliteBegins"]:  # noqa: ARG002 - one writes at a time, whatever the partition
         with self._transaction() as connection:
             yield SqliteBegins(connection, _now())
+
+    def register(self, export: ExportRow) -> int:
+        with self._transaction() as c:
+            return register(c, export, _now(), sql)
 
     @contextmanager
     def reader(self) -> Iterator["SqliteReader"]:

@@ -87,7 +87,10 @@ def create(path: Path) -> None:
 
 
 class FileLock:
-    """Held by one process, until it lets go or ends: the kernel takes it back also from one that was killed."""
+    """Held by one process, until it lets go or ends: the kernel takes it back also from one that was killed.
+
+    Its file stays: one that were removed could be locked twice.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -99,21 +102,23 @@ class FileLock:
         Raises:
             ConfigurationError: the file cannot be made.
         """
-        if self._descriptor is None:
-            try:
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            except OSError as e:
-                raise ConfigurationError(f"{_SETTING}: {self._path} cannot be made: {e.strerror}") from None
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                return False
-            self._descriptor = descriptor
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as e:
+            raise ConfigurationError(f"{_SETTING}: {self._path} cannot be locked: {e.strerror}") from None
         return True
 
     def release(self) -> None:
-        """Let another have it. The file stays: one that were removed could be locked twice."""
+        """Let another have it."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let another have it, for good."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
