@@ -20,7 +20,12 @@ _DEMO = DemoOptions()
 def up(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON when all parts are ready.")] = False,
     ledger: Annotated[
-        str | None, typer.Option(metavar="URL", help="postgresql://… that exists. Default: a server of its own.")
+        str | None,
+        typer.Option(
+            metavar="sqlite|postgresql|URL",
+            help="A file, a server of its own, or the URL of one that exists. Default: a file; "
+            "a server where several orchestrators share the work.",
+        ),
     ] = None,
     inventory: Annotated[
         Path | None,

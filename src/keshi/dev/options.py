@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+
+SQLITE: Final = "sqlite"
+POSTGRESQL: Final = "postgresql"
 
 
 @dataclass(frozen=True)
@@ -10,7 +14,8 @@ class UpOptions:
     """How the development environment runs.
 
     Attributes:
-        ledger: `postgresql://…` of an existing database; None starts a server for it.
+        ledger: `sqlite` keeps it in a file, `postgresql` starts a server for it; or the URL of one that exists. None
+            takes what is kept in `data` already, else a server for several orchestrators, else a file.
         inventory: another inventory than the reference company's. Of its systems, those that keshi has a reference
             system for are started with their workers; for the others, the settings of a worker are written down.
         people: how many sample people the systems hold.

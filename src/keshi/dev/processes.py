@@ -182,13 +182,22 @@ def _gone_within(handle: int, seconds: float) -> bool:
     return bool(poll.poll(int(seconds * 1000)))
 
 
-def answers(url: str, seconds: float = 1.0) -> Callable[[], bool]:
-    """A readiness check: the loopback URL answers with a status below 300."""
+def answers(url: str, seconds: float = 1.0, spare: bytes | None = None) -> Callable[[], bool]:
+    """A readiness check: the loopback URL answers with a status below 300.
+
+    Args:
+        url: asked each time.
+        seconds: for one answer.
+        spare: what a process says that is ready to take over from another; it counts as ready then.
+    """
 
     def ready() -> bool:
         try:
             with urllib.request.urlopen(url, timeout=seconds) as response:  # noqa: S310 - our own part's address
                 return int(response.status) < 300  # noqa: PLR2004 - success is 2xx
+        except urllib.error.HTTPError as error:
+            with error:
+                return spare is not None and error.read(1000) == spare
         except (urllib.error.URLError, OSError):
             return False
 

@@ -3,13 +3,13 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from keshi.dev import places
 from keshi.dev.credentials import Credentials
-from keshi.dev.processes import PartSpec
+from keshi.dev.processes import PartSpec, answers
 from keshi.dev.systems.site import Settled
 from keshi.runtime.settings import KafkaSettings
 
@@ -34,8 +34,9 @@ class Program:
     address: str
 
     @property
-    def probe(self) -> str:
-        return f"{self.address}/readyz"
+    def ready(self) -> Callable[[], bool]:
+        """A check that it does its work, or could at once: of orchestrators on one SQLite file one works."""
+        return answers(f"{self.address}/readyz", spare=b"standing by")
 
 
 @dataclass(frozen=True)

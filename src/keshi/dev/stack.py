@@ -21,7 +21,7 @@ from keshi.dev.broker import Broker, BrokerOptions
 from keshi.dev.credentials import Credentials, prepare
 from keshi.dev.errors import DevError, PartDiedError
 from keshi.dev.keeper import Keeper, KeepOptions, Say, Startable
-from keshi.dev.options import UpOptions
+from keshi.dev.options import POSTGRESQL, SQLITE, UpOptions
 from keshi.dev.postgres import PostgresOptions, PostgresServer
 from keshi.dev.processes import Part, PartSpec, answers
 from keshi.dev.programs import INVENTORY, Program, Programs
@@ -30,8 +30,8 @@ from keshi.dev.supervisor import Supervisor
 from keshi.dev.systems.people import Person
 from keshi.dev.systems.site import Settled, Site
 from keshi.orchestrator.inventory import load as load_inventory
+from keshi.orchestrator.ledger.choice import connect
 from keshi.orchestrator.ledger.migrate import migrate
-from keshi.orchestrator.ledger.postgres import connect
 from keshi.runtime import topics
 from keshi.runtime.settings import KafkaSettings, load
 
@@ -47,7 +47,8 @@ class Stack:
 
     Parts are called `kafka`, `ledger`, `orchestrator`, `api`, `worker-billing` and so on for each system, and
     as the processes of the reference systems (`billing`, `crm`, …); a second one of a kind has a number behind
-    its name (`orchestrator-2`). Servers that exist already (`KESHI_KAFKA_BOOTSTRAP`, `UpOptions.ledger`) are no parts.
+    its name (`orchestrator-2`). Servers that exist already (`KESHI_KAFKA_BOOTSTRAP`, `UpOptions.ledger`) are no parts,
+    nor is a ledger that is a file.
 
     Args:
         options: what to start.
@@ -162,8 +163,9 @@ class Stack:
 
     def _start_servers(self) -> None:
         """Side by side: each takes seconds of its own, most of them waiting. What may be missing comes first."""
-        ledger = self._pool.submit(self._start_ledger)
-        if self.options.ledger is not None:
+        chosen = self._ledger_choice()
+        ledger = self._pool.submit(self._start_ledger, chosen)
+        if chosen != POSTGRESQL:
             _result(ledger)
         kafka = self._pool.submit(self._start_kafka)
         if external_kafka():
@@ -207,11 +209,12 @@ class Stack:
         self._ready("kafka", bootstrap, began)
         return bool(done.create)
 
-    def _start_ledger(self) -> bool:
+    def _start_ledger(self, url: str) -> bool:
         """Whether the ledger is a new one."""
         began = time.monotonic()
-        url = self.options.ledger
-        if url is None:
+        if url == SQLITE:
+            url = f"sqlite://{self.directory / 'ledger.db'}"
+        elif url == POSTGRESQL:
             server = self._server("ledger")
             self._keep(server).start()
             with suppress(DuplicateDatabase):
@@ -221,6 +224,13 @@ class Stack:
         new = _migrated(url)
         self._ready("ledger", without_password(url), began)
         return new
+
+    def _ledger_choice(self) -> str:
+        """A URL, or the kind that is kept here. What there is stays; several that share the work need a server."""
+        if self.options.ledger is not None:
+            return self.options.ledger
+        kept = (self.directory / "ledger").exists()
+        return POSTGRESQL if kept or self.options.orchestrators > 1 else SQLITE
 
     def _start_systems(self) -> dict[str, Settled]:
         """The reference systems, side by side. Those with tables share one server, each in a database of its own."""
@@ -293,7 +303,7 @@ class Stack:
         began = time.monotonic()
         part = self._supervisor.add(Part(program.spec))
         self._programs[part.name] = program
-        answered = answers(program.probe)
+        answered = program.ready
         part.start()
         part.wait_ready(lambda: self._closing.is_set() or answered(), _READY_SECONDS)
         self._keep(part, supervised=True).start()  # from here on; a part that cannot start at all is not tried again
@@ -378,7 +388,7 @@ class Stack:
 
     def _readiness(self, part: str) -> Callable[[], bool]:
         if part in self._programs:
-            return answers(self._programs[part].probe)
+            return self._programs[part].ready
         return self._answering.get(part, lambda: True)  # a server that was started has answered already
 
     def _keeper(self, part: str) -> Keeper:
