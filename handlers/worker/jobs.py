@@ -60,8 +60,8 @@ class Job:
     unanswered: int = 0
     lapses: int = 0
     """Leases that ended before their act did."""
-    settled: threading.Event = field(default_factory=threading.Event)
-    """Set while nothing runs for it: it has ended or is parked."""
+    settled: bool = False
+    """Nothing runs for it: it has ended or is parked."""
     reported: bool = False
     ended: bool = False
 

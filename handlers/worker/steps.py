@@ -65,6 +65,8 @@ class Steps:
 
     def locate_list(self, works: Sequence[Work]) -> Results[Located]:
         """Find for many; those that failed are tried again one by one."""
+        if not self.lists_locate:
+            return [_caught(partial(self.locate, w)) for w in works]
         limit = Limit(self._patience.seconds)
         timed = [replace(w, limit=limit) for w in works]
         results = _isolated(lambda: self._handler.locate_list(timed), len(works))
@@ -98,6 +100,8 @@ class Steps:
 
     def verify_list(self, tasks: Sequence[tuple[Work, Union]]) -> Results[Verified]:
         """Look again at many; those that failed are tried again one by one."""
+        if not self.lists_verify:
+            return [_caught(partial(self.verify, w, u)) for w, u in tasks]
         limit = Limit(self._patience.seconds)
         timed = [(replace(w, limit=limit), u) for w, u in tasks]
         results = _isolated(lambda: self._handler.verify_list(timed), len(tasks))

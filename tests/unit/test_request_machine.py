@@ -14,6 +14,7 @@ from keshi.orchestrator.context import Context, Lease, Leases, Policy
 from keshi.orchestrator.plan import inventory_hash, make_plan
 from keshi.orchestrator.request import State, replay
 from keshi.orchestrator.turn import Turn
+from keshi.schemas.base import canonical
 from keshi.schemas.closure import GENESIS
 from keshi.schemas.commands import Action, Arrival, Assessment, Decision, Regime, Requester, Scope
 from keshi.schemas.outcomes import CategoryOutcome, Outcome
@@ -90,7 +91,7 @@ class Machine(RuleBasedStateMachine):
         if turn.state.all_ended and not turn.state.closed:
             chain = closure.Chain(0, GENESIS)
             unions = {"shop": unite(self.manifests)}
-            closed = closure.close(turn.state, PLAN, unions, chain, self.now)
+            closed = closure.close(turn.state, PLAN, unions, chain, self.now, plan_text=canonical(PLAN))
             turn.add(closed.event)
             self.record = closed.record
         self.state = turn.state
