@@ -8,7 +8,7 @@ from typing import Literal
 
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.request import State, TaskProgress
-from keshi.schemas.closure import Clocks, ClosureRecord, Located, ObligationRecord, SystemRecord, record_hash
+from keshi.schemas.closure import Clocks, ClosureRecord, Located, ObligationRecord, SystemRecord, sealed
 from keshi.schemas.commands import Action
 from keshi.schemas.inventory import Plan, PlannedTask
 from keshi.schemas.outcomes import CategoryOutcome, Outcome, Residue, verdict
@@ -48,9 +48,10 @@ class Obligation:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """All that closing a request makes."""
+    """All that closing a request makes. `text` is the record's canonical JSON."""
 
     record: ClosureRecord
+    text: str
     obligations: tuple[Obligation, ...]
     event: ev.RequestClosed
 
@@ -75,6 +76,7 @@ def close(
     chain: Chain,
     now: datetime,
     *,
+    plan_text: bytes,
     commands_days: float = 7,
 ) -> Closed:
     """Seal the account of a request whose tasks have all ended.
@@ -85,6 +87,7 @@ def close(
         unions: By system, the union of manifests that the ledger has, where `needs_references`.
         chain: The end of the partition's chain.
         now: By the database's clock.
+        plan_text: Its plan as canonical JSON.
         commands_days: How long the plain command stays in the topic `commands`.
     """
     case = state.accepted
@@ -126,7 +129,7 @@ def close(
         previous=chain.head,
         hash="0" * 64,
     )
-    record = record.model_copy(update={"hash": record_hash(record)})
+    record, text = sealed(record, plan_text)
     event = ev.RequestClosed(
         verdict=judged,
         number=record.number,
@@ -134,7 +137,7 @@ def close(
         hash=record.hash,
         obligations=tuple(o.record.obligation_id for o in obligations),
     )
-    return Closed(record, obligations, event)
+    return Closed(record, text, obligations, event)
 
 
 def _system(planned: PlannedTask, task: TaskProgress | None, now: datetime) -> SystemRecord:

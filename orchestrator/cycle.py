@@ -35,7 +35,7 @@ from keshi.orchestrator.request import State
 from keshi.orchestrator.turn import Turn
 from keshi.runtime.kafka import partition_of
 from keshi.runtime.sealing import WrappedKey
-from keshi.schemas.closure import ClosureRecord
+from keshi.schemas.base import canonical
 from keshi.schemas.commands import Action
 from keshi.schemas.inventory import Plan
 from keshi.schemas.outcomes import Outcome
@@ -64,6 +64,15 @@ class Surroundings:
     partitions: int
     plan: Callable[[Cycle, str], Plan]
     passed: Callable[[tuple[str, str, int], int], bool]
+    texts: dict[str, bytes] = field(default_factory=dict)
+
+    def plan_text(self, tx: Cycle, digest: str) -> bytes:
+        """A plan as canonical JSON."""
+        if digest not in self.texts:
+            if len(self.texts) > 1000:  # noqa: PLR2004 - a bound
+                self.texts.clear()
+            self.texts[digest] = canonical(self.plan(tx, digest))
+        return self.texts[digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ class CycleDecision:
         self._leases: Mapping[str, Leases] = {}
         self._claims: list[Claim] = []
         self._happened: dict[str, list[Any]] = {}
-        self._records: dict[str, ClosureRecord] = {}
+        self._records: dict[str, str] = {}
         self.out = Decided()
 
     def decide(self, inputs: Inputs) -> Decided:
@@ -316,13 +325,14 @@ class CycleDecision:
                 unions,
                 chain,
                 tx.now,
+                plan_text=self._around.plan_text(tx, state.accepted.plan_hash),
                 commands_days=self._around.policy.commands_days,
             )
             chain = closed.chain
             turn = Turn(state, tx.now, self._context(state))
             turn.add(closed.event)
             self._took(turn)
-            self._records[state.request_id] = closed.record
+            self._records[state.request_id] = closed.text
             self._seal(state, closed)
         self.out.batch.chain = chain
         self._free(ready, subjects)
@@ -345,7 +355,7 @@ class CycleDecision:
                 self._partition,
                 record.number,
                 record.hash,
-                record.model_dump_json(exclude_none=True),
+                closed.text,
             )
         )
         batch.keys_destroyed.append(state.request_id)
@@ -413,8 +423,8 @@ class CycleDecision:
             noted = notes(state, happened, partial(self._plan, state))
             if noted is not None:
                 out.batch.notes.append(noted)
-            for answer in effects.answers(state, happened, self._records.get(request_id)):
-                out.answers.append((request_id, effects.answer_message(answer, state, now)))
+            for answer in effects.answers(state, happened, self._records.get(request_id), now):
+                out.answers.append((request_id, answer))
             systems = {e.system: e.attempt for e in happened if isinstance(e, ev.TaskDispatched)}
             for system, attempt in systems.items():
                 task = state.tasks[system]
@@ -433,8 +443,7 @@ class CycleDecision:
             and self._states[r].closed
             and any(isinstance(e, ev.CommandRepeated) for e in happened)
         ]
-        for request_id, record in self._tx.closures(repeated).items():
-            self._records[request_id] = ClosureRecord.model_validate_json(record)
+        self._records |= self._tx.closures(repeated)
 
     def _next_due(self, state: State) -> datetime | None:
         """When to look at this request again; a moment that has passed without effect is moved on."""

@@ -17,6 +17,8 @@ def startable(state: State, plan: Plan, now: datetime, ctx: Context) -> list[Any
     """Events that start every task which nothing holds back any more. Called after every input."""
     if state.status is not RequestStatus.OPEN or state.withdrawn:
         return []
+    if not any(t.status is TaskStatus.WAITING for t in state.tasks.values()):
+        return []
     sources = {t.system for t in plan.tasks if t.identify and _asked(state.tasks[t.system])}
     found: list[Any] = []
     for planned in plan.tasks:

@@ -3,10 +3,11 @@
 Reading the whole state for each of a worker's calls was the greater half of their cost.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+
+import orjson
 
 from keshi.orchestrator.request import State, TaskProgress
 from keshi.schemas.commands import Action
@@ -31,7 +32,7 @@ class TaskDoor:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A request, as far as a go depends on it. See `State`.
+    """A request, as far as a go in one system depends on it. See `State`.
 
     `items` are sealed; the obligations of `suspensions` are those that this request lifts, by system. Nothing is known
     of action and plan while only a withdrawal has come.
@@ -60,7 +61,7 @@ def write_door(state: State) -> str:
             found["i"] = case.items
         if state.suspensions:
             found["l"] = {s: list(o) for s, o in state.suspensions.items()}
-    return json.dumps(found, separators=(",", ":"))
+    return orjson.dumps(found).decode()
 
 
 def _task(task: TaskProgress) -> list[object]:
@@ -70,9 +71,10 @@ def _task(task: TaskProgress) -> list[object]:
     return known
 
 
-def read_door(request_id: str, partition: int, text: str) -> Door:
-    """What `write_door` wrote."""
-    found = json.loads(text)
+def read_door(request_id: str, partition: int, text: str, system: str) -> Door:
+    """What `write_door` wrote, as far as it is about one system."""
+    found = orjson.loads(text)
+    task, suspended = found["t"].get(system), found.get("l", {}).get(system)
     return Door(
         request_id=request_id,
         partition=partition,
@@ -81,8 +83,8 @@ def read_door(request_id: str, partition: int, text: str) -> Door:
         action=Action(found["a"]) if "a" in found else None,
         plan_hash=found.get("p", ""),
         items=found.get("i"),
-        suspensions={s: tuple(o) for s, o in found.get("l", {}).items()},
-        tasks={s: _task_door(*t) for s, t in found["t"].items()},
+        suspensions={system: tuple(suspended)} if suspended else {},
+        tasks={system: _task_door(*task)} if task else {},
     )
 
 

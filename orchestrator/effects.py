@@ -5,12 +5,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
-
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.request import State
-from keshi.schemas.closure import ClosureRecord
-from keshi.schemas.envelope import wrap
+from keshi.schemas.base import canonical_object
+from keshi.schemas.envelope import enveloped, wrap
 from keshi.schemas.requests import (
     RejectionCode,
     RequestAccepted,
@@ -23,42 +21,55 @@ from keshi.schemas.tasks import PerformTasks
 SOURCE = "urn:keshi:orchestrator"
 
 
-def answers(state: State, happened: Iterable[Any], record: ClosureRecord | None) -> Iterator[BaseModel]:
-    """The messages on `requests` that these events of one request call for.
+def answers(state: State, happened: Iterable[Any], record: str | None, at: datetime) -> Iterator[bytes]:
+    """The messages on `requests` that these events of one request call for, as CloudEvents.
 
     Args:
         state: The request after them: every answer carries its whole state.
         happened: The events of this cycle.
-        record: Its closure record, where it is closed.
+        record: Its closure record as JSON, where it is closed.
+        at: Now.
     """
     for event in happened:
         if isinstance(event, ev.CommandRejected):
-            yield RequestRejected(
-                request_id=state.request_id,
-                code=RejectionCode(event.code),
-                field=event.field,
-                detail=event.detail,
-                command=event.command,
+            yield rejection(
+                RequestRejected(
+                    request_id=state.request_id,
+                    code=RejectionCode(event.code),
+                    field=event.field,
+                    detail=event.detail,
+                    command=event.command,
+                ),
+                at,
+                state.case.traceparent if state.case else None,
             )
         elif isinstance(event, ev.AlarmRaised) and event.overdue and not state.closed:
-            yield RequestOverdue(state=state.public())
+            yield _told(RequestOverdue.__name__, state, at)
         elif isinstance(event, ev.RequestAccepted | ev.CommandRepeated) and state.case is not None and not record:
-            yield RequestAccepted(state=state.public())
+            yield _told(RequestAccepted.__name__, state, at)
     closing = any(isinstance(e, ev.RequestClosed | ev.CommandRepeated) for e in happened)
     if record and closing:
-        yield RequestClosed(state=state.public(), closure=record)
+        yield _told(RequestClosed.__name__, state, at, closure=record.encode())
 
 
-def answer_message(data: BaseModel, state: State | None, at: datetime) -> bytes:
-    """One answer as a CloudEvent. Its id says the same of the same, so that receivers can drop repeats."""
-    kind = type(data).__name__
-    if isinstance(data, RequestRejected):
-        where = data.command
-        name = f"{data.request_id}/{kind}/{where.partition}-{where.offset}"
-    else:
-        name = f"{getattr(data, 'state').request_id}/{kind}/{getattr(data, 'state').sequence}"  # noqa: B009
-    trace = state.case.traceparent if state and state.case else None
-    return wrap(data, kind=kind, id=name, source=SOURCE, time=at, traceparent=trace)
+def rejection(said: RequestRejected, at: datetime, traceparent: str | None = None) -> bytes:
+    """That a command was refused, as a CloudEvent."""
+    where = said.command
+    name = f"{said.request_id}/{RequestRejected.__name__}/{where.partition}-{where.offset}"
+    return wrap(said, kind=RequestRejected.__name__, id=name, source=SOURCE, time=at, traceparent=traceparent)
+
+
+def _told(kind: str, state: State, at: datetime, **more: bytes) -> bytes:
+    """An answer with the state. Its id says the same of the same, so that receivers can drop repeats."""
+    members = {"state": state.public().model_dump_json(exclude_none=True).encode(), **more}
+    return enveloped(
+        canonical_object(members),
+        kind=kind,
+        id=f"{state.request_id}/{kind}/{state.sequence}",
+        source=SOURCE,
+        time=at,
+        traceparent=state.accepted.traceparent,
+    )
 
 
 def list_message(tasks: PerformTasks, at: datetime) -> bytes:

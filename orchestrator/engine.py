@@ -409,7 +409,7 @@ class OrchestratorEngine:
     # --- what could not be taken
 
     def _reject(self, owned: _Owned, batch: Batch, answer: RequestRejected, topic_id: str) -> None:
-        value = effects.answer_message(answer, None, datetime.now(UTC))
+        value = effects.rejection(answer, datetime.now(UTC))
         batch.outbox.append(owned.row(self._.kafka.topic("requests"), value, key=answer.request_id))
         where = answer.command
         batch.arrivals.append(

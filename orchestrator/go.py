@@ -125,7 +125,9 @@ class GoService:
 
     def _look(self, caller: str, tasks: Iterable[TaskRef]) -> _Case:
         with self._ledger.reader() as view:
-            return self._case(view, view.doors({t.request_id for t in tasks if t.system == caller}, caller), caller)
+            return self._case(
+                view, view.doors({t.request_id for t in tasks if t.system == caller}, caller, sealed=True), caller
+            )
 
     def _case(self, view: Begins | Reader, doors: Mapping[str, DoorRow], caller: str) -> _Case:
         known = [row.door for row in doors.values() if row.door.action is not None]
@@ -242,7 +244,7 @@ class GoService:
     def _transaction(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, Answer]:
         ids = {q.request_id for _, q in group}
         with self._ledger.begins(partition) as tx:
-            case = self._case(tx, tx.doors(ids), caller)
+            case = self._case(tx, tx.doors(ids, caller), caller)
             entries = tx.entries(ids, caller)
             judged = {place: self._judge(place, q, case, entries.get(q.request_id, ()), tx.now) for place, q in group}
             evidence = [j.evidence for j in judged.values() if j.evidence]

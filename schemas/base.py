@@ -1,10 +1,12 @@
 """What every model at a border shares: closed, frozen, strict; text without NUL; times with a zone."""
 
 import hashlib
-import json
 import re
-from typing import Annotated, Any, ClassVar
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Final
 
+import orjson
 import rfc8785
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -81,9 +83,18 @@ def canonical(data: Any) -> bytes:
     if isinstance(data, BaseModel):
         data = data.model_dump(mode="json", exclude_none=True)
     if _simple(data):
-        # The standard library writes these alike, six times as fast; a test holds it against the other.
-        return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        # orjson writes these alike, in a fraction of the time; a test holds it against the other.
+        with suppress(TypeError):  # a lone surrogate: the other says so in its own words
+            return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     return bytes(rfc8785.dumps(data))
+
+
+def canonical_object(members: Mapping[str, bytes]) -> bytes:
+    """The canonical JSON of an object from that of its members; their names are ASCII."""
+    return b"{" + b",".join(b'"%s":%s' % (name.encode("ascii"), members[name]) for name in sorted(members)) + b"}"
+
+
+_LISTS: Final = (list, tuple)
 
 
 def _simple(data: Any) -> bool:
@@ -95,7 +106,7 @@ def _simple(data: Any) -> bool:
         return -MAX_SAFE_INTEGER <= data <= MAX_SAFE_INTEGER
     if kind is dict:
         return all(type(k) is str and k.isascii() and _simple(v) for k, v in data.items())
-    return (kind is list or kind is tuple) and all(map(_simple, data))
+    return kind in _LISTS and all(map(_simple, data))
 
 
 def sha256(data: Any) -> str:

@@ -1,5 +1,6 @@
 """The closure record: the sealed account of a request, for compliance, an authority or a court."""
 
+import hashlib
 from datetime import date
 from typing import Annotated, Literal
 
@@ -16,6 +17,8 @@ from keshi.schemas.base import (
     RequestId,
     RuleId,
     Sealed,
+    canonical,
+    canonical_object,
     sha256,
 )
 from keshi.schemas.commands import Action, Arrival, Assessment, Decision, Regime, Requester, Scope
@@ -136,3 +139,17 @@ def record_hash(record: ClosureRecord) -> str:
     Absent fields are absent here as they are on Kafka and in the ledger: a verifier hashes the JSON that it was given.
     """
     return sha256(record.model_dump(mode="json", exclude={"hash"}, exclude_none=True))
+
+
+def sealed(record: ClosureRecord, plan: bytes) -> tuple[ClosureRecord, str]:
+    """The record with its hash, and its canonical JSON.
+
+    Args:
+        record: Its hash is not looked at.
+        plan: The canonical JSON of its plan: many records have the same.
+    """
+    rest = record.model_dump(mode="json", exclude={"hash", "plan"}, exclude_none=True)
+    members = {name: canonical(value) for name, value in rest.items()} | {"plan": plan}
+    digest = hashlib.sha256(canonical_object(members)).hexdigest()
+    text = canonical_object({**members, "hash": canonical(digest)})
+    return record.model_copy(update={"hash": digest}), text.decode()

@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.context import Lease, Leases
 from keshi.orchestrator.door import Door
+from keshi.orchestrator.finding import Notes
+from keshi.orchestrator.ledger.answers import Asking, ExportRow
 from keshi.orchestrator.request import State
 from keshi.runtime.sealing import WrappedKey
 
@@ -193,6 +195,7 @@ class Batch:
     obligations_met: list[tuple[str, int]] = field(default_factory=list)
     obligations_due: list[tuple[str, int, datetime]] = field(default_factory=list)
     due_moved: list[tuple[str, datetime]] = field(default_factory=list)
+    notes: list[Notes] = field(default_factory=list)
     chain: Chain | None = None
 
     @property
@@ -299,7 +302,9 @@ class Begins(Protocol):
 
     @property
     def now(self) -> datetime: ...
-    def doors(self, request_ids: Collection[str]) -> Mapping[str, DoorRow]: ...
+    def doors(self, request_ids: Collection[str], system: str) -> Mapping[str, DoorRow]:
+        """As far as one system is concerned. Without the requests that nobody knows."""
+
     def entries(self, request_ids: Collection[str], system: str) -> Mapping[str, Sequence[Entry]]:
         """What every `begin` of these requests in one system brought, in the order of `leases`, in one snapshot."""
 
@@ -309,13 +314,13 @@ class Begins(Protocol):
     def insert(self, evidence: Sequence[EvidenceRow], leases: Sequence[LeaseRow]) -> None: ...
 
 
-class Reader(Protocol):
+class Reader(Asking, Protocol):
     """A read-only view for queries."""
 
     @property
     def now(self) -> datetime: ...
-    def doors(self, request_ids: Collection[str], unsealed_for: str | None = None) -> Mapping[str, DoorRow]:
-        """Without the requests that nobody knows. With the sealed identifiers for one system, if it is named."""
+    def doors(self, request_ids: Collection[str], system: str, *, sealed: bool = False) -> Mapping[str, DoorRow]:
+        """As in `Begins`; if asked for, with the sealed identifiers for this system."""
 
     def states(self, request_ids: Collection[str]) -> Mapping[str, State]: ...
     def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:
@@ -336,14 +341,14 @@ class Ledger(Protocol):
     def check(self) -> None:
         """Raise SchemaMismatch unless the schema is this version's."""
 
-    def partitions(self, wanted: int) -> int:
-        """The number of partitions, written at the first start and never changed."""
-
     def on_duty(self) -> bool:
         """Whether this process may own lanes: from the first True until it ends, however it ends.
 
         Where several may share the work all of them do; else one does, and another asks again until it may.
         """
+
+    def partitions(self, wanted: int) -> int:
+        """The number of partitions, written at the first start and never changed."""
 
     def secret(self, propose: KeyRow) -> KeyRow:
         """The ledger's own wrapped secret; `propose` becomes it at the first start."""
@@ -363,6 +368,9 @@ class Ledger(Protocol):
         Raises:
             NotOwner, WrongOffset: at once.
         """
+
+    def register(self, export: ExportRow) -> int:
+        """Note for good that something was exported; returns its number."""
 
     def begins(self, partition: int) -> AbstractContextManager[Begins]: ...
     def reader(self) -> AbstractContextManager[Reader]: ...

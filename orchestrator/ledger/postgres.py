@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
@@ -227,13 +228,20 @@ class PostgresCycle(CycleReading):
         found = sections(batch, self._position)
         if not found:
             return
-        given = {name: json.dumps(rows) for name, rows in found.items()}
+        given = {name: _document(rows) for name, rows in found.items()}
         self._c.execute(_write_statement(tuple(found)), {**given, "now": self.now})
 
 
 @cache
 def _write_statement(names: tuple[str, ...]) -> Any:
     return statements.write(names)
+
+
+def _document(rows: Any) -> str:
+    try:
+        return orjson.dumps(rows).decode()
+    except TypeError:
+        raise port.Lasting("the data cannot be written as JSON") from None
 
 
 class PostgresBegins(Reading):
@@ -246,8 +254,8 @@ class PostgresBegins(Reading):
         if not evidence and not leases:
             return
         given = {
-            "evidence": json.dumps([plain(e) for e in evidence]),
-            "leases": json.dumps([{**plain(x), "until": moment(x.until)} for x in leases]),
+            "evidence": _document([plain(e) for e in evidence]),
+            "leases": _document([{**plain(x), "until": moment(x.until)} for x in leases]),
         }
         self._c.execute(statements.INSERT_BEGINS, {**given, "now": self.now})
 

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
+import orjson
 from sqlalchemy import Connection, CursorResult, Executable
 
 from keshi.orchestrator.closure import Chain
@@ -27,7 +28,7 @@ class Statements(Protocol):
 
     STATES: Any
     DOORS: Any
-    DOORS_UNSEALED: Any
+    DOORS_SEALED: Any
     ENTRIES: Any
     LEASES: Any
     MANIFESTS: Any
@@ -81,14 +82,14 @@ class Reading:
         rows = self._c.execute(self._sql.STATES, ids(request_ids))
         return {r.request_id: whole_state(r) for r in rows}
 
-    def doors(self, request_ids: Collection[str], unsealed_for: str | None = None) -> Mapping[str, port.DoorRow]:
+    def doors(self, request_ids: Collection[str], system: str, *, sealed: bool = False) -> Mapping[str, port.DoorRow]:
         if not request_ids:
             return {}
-        if unsealed_for is None:
-            rows = self._c.execute(self._sql.DOORS, ids(request_ids))
+        if sealed:
+            rows = self._c.execute(self._sql.DOORS_SEALED, {**ids(request_ids), "system": system})
         else:
-            rows = self._c.execute(self._sql.DOORS_UNSEALED, {**ids(request_ids), "system": unsealed_for})
-        return {r.request_id: _door(r) for r in rows}
+            rows = self._c.execute(self._sql.DOORS, ids(request_ids))
+        return {r.request_id: _door(r, system) for r in rows}
 
     def entries(self, request_ids: Collection[str], system: str) -> Mapping[str, Sequence[port.Entry]]:
         found: dict[str, list[port.Entry]] = {}
@@ -143,11 +144,12 @@ def whole_state(r: Any) -> State:
     return state.model_copy(update={"case": Case.model_validate_json(r.accepted)})
 
 
-def _door(r: Any) -> port.DoorRow:
+def _door(row: Any, system: str) -> port.DoorRow:
+    request_id, partition, door, kek_id, wrapped, sealed = row
     return port.DoorRow(
-        read_door(r.request_id, r.partition, r.door),
-        None if r.kek_id is None else WrappedKey(r.kek_id, bytes.fromhex(r.wrapped)),
-        tuple(json.loads(r.sealed)) if r.sealed else (),
+        read_door(request_id, partition, door, system),
+        None if kek_id is None else WrappedKey(kek_id, bytes.fromhex(wrapped)),
+        tuple(orjson.loads(sealed)) if sealed else (),
     )
 
 
@@ -162,9 +164,9 @@ def _lease(r: Any) -> Lease:
         granted_at=r.granted_at,
         until=r.until,
         digest=r.digest,
-        counts=json.loads(r.counts),
-        searched=tuple(json.loads(r.searched)),
-        learned={s: tuple(t) for s, t in json.loads(r.learned).items()},
+        counts=orjson.loads(r.counts),
+        searched=tuple(orjson.loads(r.searched)),
+        learned={s: tuple(t) for s, t in orjson.loads(r.learned).items()},
     )
 
 

@@ -39,7 +39,7 @@ _DOORS = f"FROM requests r LEFT JOIN keys k ON k.owner = r.request_id WHERE r.re
 _DOOR = "SELECT r.request_id, r.partition, r.door, k.kek_id, k.wrapped"
 DOORS = text(f"{_DOOR}, NULL AS sealed {_DOORS}")
 _SEALED_FOR = "(SELECT value FROM json_each(r.accepted, '$.sealed') WHERE key = :system)"
-DOORS_UNSEALED = text(f"{_DOOR}, {_SEALED_FOR} AS sealed {_DOORS}")
+DOORS_SEALED = text(f"{_DOOR}, {_SEALED_FOR} AS sealed {_DOORS}")
 KEYS = text(f"SELECT owner, kek_id, wrapped FROM keys WHERE owner IN {_LISTED}")  # noqa: S608
 PLANS = text(f"SELECT hash, body FROM plans WHERE hash IN {_LISTED}")  # noqa: S608
 CLOSURES = text(f"SELECT request_id, record FROM closures WHERE request_id IN {_LISTED}")  # noqa: S608

@@ -9,7 +9,7 @@ STATES = text(f"SELECT request_id, {_STATE} FROM requests WHERE request_id IN {_
 _DOORS = f"FROM requests r LEFT JOIN keys k ON k.owner = r.request_id WHERE r.request_id IN {_LISTED}"
 _DOOR = "SELECT r.request_id, r.partition, r.door::text AS door, k.kek_id, k.wrapped"
 DOORS = text(f"{_DOOR}, NULL AS sealed {_DOORS}")
-DOORS_UNSEALED = text(f"{_DOOR}, (r.accepted->'sealed'->:system)::text AS sealed {_DOORS}")
+DOORS_SEALED = text(f"{_DOOR}, (r.accepted->'sealed'->:system)::text AS sealed {_DOORS}")
 KEYS = text(f"SELECT owner, kek_id, wrapped FROM keys WHERE owner IN {_LISTED}")  # noqa: S608
 PLANS = text(f"SELECT hash, body::text AS body FROM plans WHERE hash IN {_LISTED}")  # noqa: S608
 CLOSURES = text(f"SELECT request_id, record FROM closures WHERE request_id IN {_LISTED}")  # noqa: S608

@@ -100,7 +100,7 @@ class TestPostgresLedger(LedgerSuite):
             with ThreadPoolExecutor(1) as pool:
                 stopping = pool.submit(read, other, stop)
                 assert stopping.result(timeout=SOON) == {}, "the go was not given: nobody has heard of it"
-            _ = frozen.states([found.request_id])
+            _ = frozen.doors([found.request_id], "crm")
 
     def test_an_error_in_the_middle_of_a_cycle_is_named_where_it_arises(self, store: Postgres, ledger: Ledger) -> None:
         """Who decides in between must be able to tell a lost connection from a fault in the data."""

@@ -8,12 +8,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -61,7 +61,7 @@ class Key:
 
     def seal(self, data: Any) -> str:
         """Seal JSON data as a compact JWE (RFC 7516, sections 3.1 and 5.1, direct encryption)."""
-        text = json.dumps(data, separators=(",", ":")).encode()
+        text = orjson.dumps(data)
         iv = secrets.token_bytes(_IV_BYTES)
         sealed = AESGCM(self.raw).encrypt(iv, text, _PROTECTED)
         parts = _PROTECTED, b"", _base64(iv), _base64(sealed[:-_TAG_BYTES]), _base64(sealed[-_TAG_BYTES:])
@@ -79,7 +79,7 @@ class Key:
             # The header is not asked what to do: there is one way, and the tag covers it.
             if protected != _PROTECTED or key or len(iv) != _IV_BYTES or len(tag) != _TAG_BYTES:
                 raise SealBroken
-            return json.loads(AESGCM(self.raw).decrypt(iv, text + tag, protected))
+            return orjson.loads(AESGCM(self.raw).decrypt(iv, text + tag, protected))
         except (InvalidTag, ValueError):
             raise SealBroken from None
 
