@@ -15,7 +15,7 @@ from threading import Event
 import pytest
 from sqlalchemy import text
 
-from contract.ledger_suite import INSERT_ONLY, LedgerSuite, evidence, lease, read, state, take, write
+from contract.ledger_suite import INSERT_ONLY, SOON, LedgerSuite, evidence, lease, read, state, take, write
 from contract.stores import Postgres, Sqlite
 from keshi.orchestrator.ledger import sqlite
 from keshi.orchestrator.ledger.port import (
@@ -118,15 +118,14 @@ class TestSqliteLedger(LedgerSuite):
 
     def test_who_waits_is_let_in_before_who_comes_again(self, ledger: Ledger, other: Ledger) -> None:
         """A busy orchestrator writes again at once; the API gets its go in between all the same."""
-        stop = Event()
+        stop, count = Event(), [0]
 
-        def cycles() -> int:
-            position, count = take(ledger), 0
+        def cycles() -> None:
+            position = take(ledger)
             while not stop.is_set():
                 with ledger.cycle(position, position.next):
-                    count += 1
+                    count[0] += 1
                     time.sleep(0.002)
-            return count
 
         def begin() -> None:
             with other.begins(0):
@@ -135,12 +134,13 @@ class TestSqliteLedger(LedgerSuite):
         with ThreadPoolExecutor(1) as pool:
             busy = pool.submit(cycles)
             begin()
-            began = time.monotonic()
+            before = count[0]
             for _ in range(20):
                 begin()
+            between = count[0] - before
             stop.set()
-            assert time.monotonic() - began < 20 * 0.1
-            assert busy.result(20)
+            busy.result(SOON)
+        assert between < 20 * 8, "some fifty came in between each two, when whoever came first was let in"
 
     # --- what is kept
 
