@@ -8,6 +8,7 @@ message, which may quote a row.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import sql
@@ -15,13 +16,15 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
-from keshi.handlers.contract import Work
+from keshi.handlers.contract import MIN_TIME_LEFT, Work, boot_time
 from keshi.handlers.errors import GiveToPerson, HandlerError, LeaseEnded, Retry, slug
 from keshi.runtime.settings import ConfigurationError
 
 CONNECT_SECONDS: Final = 5
 """Time to wait for a connection; a task never waits longer than it has."""
 READY_SECONDS: Final = 1
+FRESH_SECONDS: Final = 1.0
+"""A connection that was in use so short a time ago is not asked whether it lives."""
 
 _LIMITS: Final[LiteralString] = (
     "SELECT set_config('statement_timeout', %(ms)s, true), set_config('lock_timeout', %(ms)s, true),"
@@ -75,9 +78,17 @@ class Database:
             kwargs={"row_factory": dict_row, "application_name": "keshi", **_LIVELY},
             min_size=0,
             max_size=connections,
-            check=ConnectionPool.check_connection,
+            check=self._check,
             open=True,  # makes no connection yet
         )
+        self._used: WeakKeyDictionary[psycopg.Connection[DictRow], float] = WeakKeyDictionary()
+
+    def _check(self, connection: psycopg.Connection[DictRow]) -> None:
+        """Raises where the pool is to take another one."""
+        now = boot_time()
+        if now - self._used.get(connection, float("-inf")) > FRESH_SECONDS:
+            ConnectionPool.check_connection(connection)
+        self._used[connection] = now
 
     def run(self, task: Work, query: Query, values: Mapping[str, Any]) -> Result:
         """Run one statement in a transaction of its own, and commit it.
@@ -93,14 +104,28 @@ class Database:
             GiveToPerson: the database refuses these very rows.
         """
         try:
-            with self._pool.connection(timeout=min(task.time_left(), CONNECT_SECONDS)) as connection:
-                connection.execute(_LIMITS, {"ms": str(max(1, int(task.time_left() * 1000)))})
-                cursor = connection.execute(query, values)
-                rows = tuple(cursor.fetchall()) if cursor.description else ()
-                task.time_left()  # leaving the block commits, an exception rolls back
-                return Result(rows, cursor.rowcount)
+            return self._once(task, query, values)
+        except _StaleError:
+            self._used.clear()  # others may have ended with it: each is asked
         except psycopg.Error as error:
             raise _failure(error, task) from None
+        try:
+            return self._once(task, query, values)
+        except (_StaleError, psycopg.Error) as error:
+            raise _failure(error, task) from None
+
+    def _once(self, task: Work, query: Query, values: Mapping[str, Any]) -> Result:
+        with self._pool.connection(timeout=min(task.time_left(), CONNECT_SECONDS)) as connection:
+            try:
+                connection.execute(_LIMITS, {"ms": str(max(1, int(task.time_left() * 1000)))})
+            except psycopg.OperationalError:
+                if connection.closed:
+                    raise _StaleError from None
+                raise
+            cursor = connection.execute(query, values)
+            rows = tuple(cursor.fetchall()) if cursor.description else ()
+            task.time_left()  # leaving the block commits, an exception rolls back
+            return Result(rows, cursor.rowcount)
 
     def ready(self) -> bool:
         """Whether the database answers."""
@@ -115,8 +140,12 @@ class Database:
         self._pool.close()
 
 
+class _StaleError(psycopg.OperationalError):
+    """The connection had ended before anything was asked of it."""
+
+
 def _failure(error: psycopg.Error, task: Work) -> HandlerError:
-    if task.limit.left() <= 0:
+    if task.limit.left() < MIN_TIME_LEFT:
         return LeaseEnded()
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
         return Retry("still_referenced")  # a new row refers to it: the next attempt locates that one, too
