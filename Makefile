@@ -11,9 +11,11 @@ PYTHON ?= $(firstword $(shell for name in python3.11 python3 python3.12 python3.
 BIN := .venv/bin
 # Processes that run tests side by side.
 WORKERS ?= 2
-# kills: what chooses the moments (default: the time), and how often each point is hit.
+# kills: what chooses the moments (default: the time), how often each point is hit, and where the ledger is kept
+# (postgresql or sqlite).
 SEED ?= $(shell date +%s)
 HITS ?= 1
+LEDGER ?= postgresql
 # bench: further options, such as BENCH='--only closed400 --profile api'.
 BENCH ?=
 
@@ -33,7 +35,7 @@ lint: env ## style, types and layers
 	@$(BIN)/lint-imports
 
 kills: env ## kill each part at each named point: make kills SEED=7 HITS=5
-	@$(BIN)/python -m tests.chaos.kills --seed $(SEED) --hits $(HITS)
+	@$(BIN)/python -m tests.chaos.kills --seed $(SEED) --hits $(HITS) --ledger $(LEDGER)
 
 bench: env ## how fast it is, next to what the broker would allow (under 8 minutes)
 	@$(BIN)/python -m bench $(BENCH)

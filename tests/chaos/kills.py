@@ -1,9 +1,10 @@
 """`python -m tests.chaos.kills --seed S --hits H`: kill each part at each named point, and look whether all is right.
 
 Real processes get a real SIGKILL at failpoints (or SIGSTOP, past session time-out and lease, then SIGCONT), while
-seeded commands come in; the broker and the ledger's database are killed from outside. Whatever died is started
-again. Each point is hit H times so, and H times more with a withdrawal sent at that moment. In the end everything
-has to be closed, and the oracle, which shares no code with keshi, compares both systems with the closure records.
+seeded commands come in; the broker and the ledger's database, where it has a server, are killed from outside. Whatever
+died is started again. Each point is hit H times so, and H times more with a withdrawal sent at that moment. In the end
+everything has to be closed, and the oracle, which shares no code with keshi, compares both systems with the closure
+records.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from pathlib import Path
 from random import Random
 
 from keshi.dev.errors import DevError
-from keshi.dev.options import UpOptions
+from keshi.dev.options import POSTGRESQL, SQLITE, UpOptions
 from keshi.dev.places import run_directory
 from keshi.dev.stack import Stack
 
 from . import oracle, stores
 from .crowd import Case, Crowd
 from .oracle import Evidence, Judgement, Sent
-from .points import ORCHESTRATOR, POINTS, SERVERS, WORKER, Armoury, Point
+from .points import ORCHESTRATOR, POINTS, SERVERS, WORKER, Armoury, Point, there
 from .wire import Listener, Sender, command, held_tasks, passed, read_all, withdrawal
 
 PARTITIONS = 4
@@ -190,12 +191,12 @@ class Run:
 # --- the run
 
 
-def plan(random: Random, hits: int) -> list[Round]:
+def plan(random: Random, hits: int, servers: Sequence[Point]) -> list[Round]:
     """Which points are hit together: one of the workers', and one of the orchestrator's or the API's."""
     rounds: list[Round] = []
     for withdraw in (False, True) * hits:
         pairs = zip(random.sample(WORKER, len(WORKER)), random.sample(ORCHESTRATOR, len(ORCHESTRATOR)), strict=True)
-        some = [Round(pair, withdraw) for pair in pairs] + [Round((p,), withdraw) for p in SERVERS]
+        some = [Round(pair, withdraw) for pair in pairs] + [Round((p,), withdraw) for p in servers]
         rounds += random.sample(some, len(some))
     return rounds
 
@@ -214,7 +215,7 @@ def run(stack: Stack, seed: int, hits: int, armoury: Armoury) -> Judgement:
         cleanup.callback(armoury.wake_all)
         going = Run(stack, random, Crowd(stack.sample.people(), random), armoury, sender, listener)
         early = _withdraw_early(going, hits)
-        for planned in plan(random, hits):
+        for planned in plan(random, hits, there(SERVERS, stack.pids)):
             going.round(planned)
         _send_late(going, early)
         going.say("waiting until everything is closed")
@@ -275,10 +276,10 @@ def _repeat(going: Run) -> None:
         going.listener.wait(0.5)
 
 
-def _report(judged: Judgement, armoury: Armoury, seed: int, hits: int) -> bool:
+def _report(judged: Judgement, armoury: Armoury, points: Sequence[Point], given: argparse.Namespace) -> bool:
     out = sys.stdout.write
     out("\nhits           plain  with a withdrawal\n")
-    for point in POINTS:
+    for point in points:
         out(f"  {point.name:<34} {armoury.hits[point.name]:>3} {armoury.hits_with_withdrawal[point.name]:>3}\n")
     back = ", ".join(
         f"{n} {how} done" if how != "untouched" else f"{n} untouched" for how, n in judged.taken_back.items()
@@ -286,11 +287,16 @@ def _report(judged: Judgement, armoury: Armoury, seed: int, hits: int) -> bool:
     out(f"taken back: {back}\n")
     for note in judged.notes[:50]:
         out(f"WRONG {note}\n")
-    out(f"repeat with: make kills SEED={seed} HITS={hits}\n")
-    out(json.dumps({"seed": seed, "hits": hits, **judged.as_json()}) + "\n")
+    out(f"repeat with: {_command(given)}\n")
+    how = {"seed": given.seed, "hits": given.hits, "ledger": given.ledger}
+    out(json.dumps({**how, **judged.as_json()}) + "\n")
     sys.stdout.flush()
-    every = all(c[p.name] >= hits for p in POINTS for c in (armoury.hits, armoury.hits_with_withdrawal))
+    every = all(c[p.name] >= given.hits for p in points for c in (armoury.hits, armoury.hits_with_withdrawal))
     return judged.ok and every
+
+
+def _command(given: argparse.Namespace) -> str:
+    return f"make kills SEED={given.seed} HITS={given.hits} LEDGER={given.ledger}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -298,6 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make kills", description=__doc__)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="chooses people, actions and moments")
     parser.add_argument("--hits", type=int, default=1, choices=range(1, 21), metavar="1..20", help="of each point")
+    parser.add_argument("--ledger", default=POSTGRESQL, choices=(POSTGRESQL, SQLITE), help="where the ledger is kept")
     given = parser.parse_args(arguments)
     seed, hits = given.seed, given.hits
     directory = run_directory("keshi-kills-")
@@ -306,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = UpOptions(
         people=PEOPLE_A_HIT * hits,
         partitions=PARTITIONS,
+        ledger=given.ledger,
         data=directory,
         failpoints_dir=armoury.directory,
         orchestrators=2,
@@ -317,9 +325,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     right = False
     try:
         with Stack(options, _say) as stack:
-            right = _report(run(stack, seed, hits, armoury), armoury, seed, hits)
+            points = there(POINTS, stack.pids)
+            right = _report(run(stack, seed, hits, armoury), armoury, points, given)
     except (DevError, TimeoutError) as error:
-        sys.stdout.write(f"{error}\nrepeat with: make kills SEED={seed} HITS={hits}\n")
+        sys.stdout.write(f"{error}\nrepeat with: {_command(given)}\n")
         return 2
     finally:
         _tidy(directory, right=right)
