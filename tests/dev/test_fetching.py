@@ -146,3 +146,22 @@ def test_a_port_is_free_again_although_an_old_connection_lingers() -> None:
             accepted.close()  # who closes first keeps the address for a minute
             assert client.recv(1) == b""
     assert places.port_is_free(port)
+
+
+def test_a_missing_go_is_named_with_its_remedy(bare_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"go is not on PATH: install Go 1\.21"):
+        fetch.go_program("thing", "thing.example/cmd/thing", "1.0.0")
+    assert not any((places.cache_dir()).glob("thing-*"))
+
+
+def test_an_old_go_is_named_with_its_remedy(bare_path: Path) -> None:
+    _program(bare_path, "go", "echo go1.19.8")
+    with pytest.raises(MissingError, match=r"go is go1\.19\.8, which is too old"):
+        fetch.go_program("thing", "thing.example/cmd/thing", "1.0.0")
+
+
+def test_what_go_says_is_shown_when_it_fails(bare_path: Path) -> None:
+    _program(bare_path, "go", 'if [ "$1" = env ]; then echo go1.26.8; else echo "no such module" >&2; exit 1; fi')
+    with pytest.raises(DevError, match=r"(?s)thing\.example/cmd/thing@v1\.0\.0 cannot be compiled.*no such module"):
+        fetch.go_program("thing", "thing.example/cmd/thing", "1.0.0")
+    assert not any((places.cache_dir()).glob("thing-*"))

@@ -1,4 +1,7 @@
-"""Fetches Kafka and PostgreSQL with Maven, once per machine; several processes may ask at once."""
+"""Fetches Kafka and PostgreSQL with Maven, and compiles what is written in Go, once per machine.
+
+Several processes may ask at once.
+"""
 
 import fcntl
 import os
@@ -13,7 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,6 +34,9 @@ _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencie
 _MAVEN_SECONDS = 600
 _OLDEST_JAVA = 17
 _SHARED_CACHE = Path("/var/cache/keshi")
+_GO_SECONDS = 900
+_OLDEST_GO = (1, 21)
+"""From then on Go fetches a newer one of itself where a module asks for it."""
 
 
 def kafka_jars() -> Path:
@@ -76,6 +82,60 @@ def java_version(text: str) -> int | None:
     """The major version in what `java -version` prints; None where it says none."""
     found = re.search(r'version "(?:1\.)?(\d+)', text)
     return int(found[1]) if found else None
+
+
+def go_program(name: str, module: str, version: str) -> Path:
+    """A program in Go, compiled from its published module.
+
+    Args:
+        name: of the program.
+        module: path of its package.
+        version: exactly this one, such as `1.8.0`.
+
+    Raises:
+        MissingError: it is not in the cache, and there is no Go to compile it with.
+    """
+
+    def compile_(target: Path, scratch: Path, console: Console) -> None:
+        _go_install(f"{module}@v{version}", f"Compiling {name} {version} with Go", target, scratch, console)
+
+    return _fetched(cache_dir(), f"{name}-{version}", f"{name} {version}", compile_) / name
+
+
+def go() -> str:
+    """Path of a Go that is new enough.
+
+    Raises:
+        MissingError: there is none; the message says how to get it.
+    """
+    remedy = "install Go 1.21 or newer (Debian: apt-get install golang-go)"
+    path = shutil.which("go")
+    if path is None:
+        raise MissingError(f"go is not on PATH: {remedy}")
+    answer = subprocess.run([path, "env", "GOVERSION"], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - found above
+    found = re.match(r"go(\d+)\.(\d+)", answer.stdout)
+    if found is None or (int(found[1]), int(found[2])) < _OLDEST_GO:
+        raise MissingError(f"go is {answer.stdout.strip() or 'of no known version'}, which is too old: {remedy}")
+    return path
+
+
+def _go_install(package: str, title: str, target: Path, scratch: Path, console: Console) -> None:
+    env = {
+        **os.environ,
+        "GOBIN": str(target),
+        # Nothing of it is needed afterwards, and it is large.
+        "GOMODCACHE": str(scratch / "modules"),
+        "GOCACHE": str(scratch / "build"),
+        "GOFLAGS": "-trimpath -modcacherw",
+        "CGO_ENABLED": "0",
+    }
+    argv = [go(), "install", "-v", "-ldflags=-s -w", package]
+    code, last = _watched(argv, title, "steps", bool, console, _GO_SECONDS, env)
+    if code != 0:
+        raise DevError(
+            f"{package} cannot be compiled (exit code {code}): is the network there, or GOPROXY set? "
+            f"It ended with:\n{last}"
+        )
 
 
 def _maven() -> str:
@@ -157,29 +217,54 @@ def _copy_jars(kind: str, version: str, target: Path, scratch: Path, console: Co
         _COPY,
     ]
     title = f"Fetching {kind} {version} with Maven"
+    code, last = _watched(argv, title, "files", lambda line: "Downloaded from" in line, console, _MAVEN_SECONDS)
+    if code != 0:
+        raise DevError(
+            f"Maven could not fetch {kind} {version} (exit code {code}): is the network there, "
+            f"or a mirror set in ~/.m2/settings.xml? It ended with:\n{last}"
+        )
+
+
+def _watched(
+    argv: list[str],
+    title: str,
+    things: str,
+    counts: Callable[[str], bool],
+    console: Console,
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
+    """Run a program and show how far it is.
+
+    Args:
+        argv: the program.
+        title: what it does.
+        things: of which each line that `counts` is one.
+        counts: see there.
+        console: where it is shown.
+        seconds: it is killed after so long.
+        env: its environment; None for this process's own.
+
+    Returns:
+        Its exit code, and the last lines of its output.
+    """
     if not console.is_terminal:
         console.print(f"{title} …", highlight=False)
     last: deque[str] = deque(maxlen=12)
     with (
         console.status(title) as status,
         subprocess.Popen(  # noqa: S603 - argv is built here
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,
-        _ended_after(process, _MAVEN_SECONDS),
+        _ended_after(process, seconds),
     ):
         assert process.stdout is not None
-        files = 0
+        done = 0
         for line in process.stdout:
             last.append(line.rstrip())
-            files += "Downloaded from" in line
-            status.update(f"{title}: {files} files")
-    code = process.returncode
-    if code != 0:
-        ending = "\n".join(f"  | {line}" for line in last)
-        raise DevError(
-            f"Maven could not fetch {kind} {version} (exit code {code}): is the network there, "
-            f"or a mirror set in ~/.m2/settings.xml? It ended with:\n{ending}"
-        )
+            done += counts(line)
+            status.update(f"{title}: {done} {things}")
+    return process.returncode, "\n".join(f"  | {line}" for line in last)
 
 
 def _repository(scratch: Path) -> list[str]:
