@@ -76,6 +76,13 @@ class Account(Model):
     hash: Digest | None = None
 
 
+class AccountView(Model):
+    """The account of a request, and its closure record as it was sealed, if it is closed."""
+
+    account: Account
+    closure: ClosureRecord | None
+
+
 Opened = Callable[[str], str | None]
 """Opens a person's sealed words."""
 

@@ -111,6 +111,10 @@ class Keys:
         """Signs a person's decision: `DecideTask` without its signature."""
         return self.root.derive("decision").mac(canonical({k: v for k, v in data.items() if k != "signature"}))
 
+    def cursor_mac(self, body: bytes) -> str:
+        """Signs where a page ended: whoever asks for the next one cannot have made it up."""
+        return self.root.derive("cursor").mac(body)
+
     # --- free text and quarantined payloads, kept as long as their record
 
     def seal_text(self, request_id: str, words: str) -> str:

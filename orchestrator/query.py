@@ -1,15 +1,18 @@
 """Stage 7: what readers may see of requests, held tasks, obligations and closure records. Knows no framework."""
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from keshi.orchestrator.account import Account, account
+from keshi.orchestrator.asked import Cursors, Export, Filters, Listing
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import Ledger, ObligationRow, Reader
 from keshi.orchestrator.request import State, TaskProgress
 from keshi.orchestrator.views import (
     HeldTask,
+    Matched,
     ObligationView,
     ReasonView,
     RequestPage,
@@ -22,8 +25,6 @@ from keshi.schemas.commands import Decision
 from keshi.schemas.inventory import Inventory, Plan
 from keshi.schemas.requests import TaskStatus
 from keshi.schemas.tasks import StopReason
-
-MAX_PAGE: Final = 200
 
 
 class NotKnown(LookupError):  # noqa: N818 - names the finding
@@ -41,19 +42,44 @@ class Queries:
         self._ledger = ledger
         self._keys = keys
 
-    def requests(self, limit: int, before: int | None, *, open_only: bool) -> RequestPage:
-        """A page of accepted requests.
+    def requests(self, asked: Listing) -> RequestPage:
+        """A page of what was asked for.
 
         Args:
-            limit: At most `MAX_PAGE`.
-            before: An acceptance number; None begins with the latest.
-            open_only: Leave closed ones out.
+            asked: Filters, limit and cursor; in a `Search` or `Export` also whose requests.
+
+        Raises:
+            CursorBroken: the cursor is none of ours, or of another question.
         """
         with self._ledger.reader() as view:
-            # One more than asked for tells whether there is another page.
-            found = view.recent(min(limit, MAX_PAGE) + 1, before, open_only=open_only)
-        page = [_summary(s) for s in found[: min(limit, MAX_PAGE)]]
-        return RequestPage(requests=tuple(page), next=page[-1].number if len(found) > len(page) else None)
+            states, cursor = self._found(view, asked)
+            plans = self._plans(view, states) if asked.narrow() else {}
+        page = [_summary(s, asked, plans.get(s.accepted.plan_hash)) for s in states]
+        return RequestPage(requests=tuple(page), next=cursor)
+
+    def export(self, asked: Export) -> str:
+        """A page of requests with their records, as JSON: `{"requests": [...], "next": ...}`. Records are verbatim.
+
+        Raises:
+            CursorBroken: as above.
+        """
+        with self._ledger.reader() as view:
+            states, cursor = self._found(view, asked)
+            records = view.closures([s.request_id for s in states])
+        lines = ",".join(_export_line(s, records.get(s.request_id)) for s in states)
+        return f'{{"requests":[{lines}],"next":{json.dumps(cursor)}}}'
+
+    def _found(self, view: Reader, asked: Listing) -> tuple[list[State], str | None]:
+        identifiers = getattr(asked, "identifiers", ())
+        sought = asked.sought(tuple(sorted({self._keys.holder(i) for i in identifiers})))
+        cursors = Cursors(self._keys)
+        hits = view.find(sought, cursors.read(sought, asked.cursor) if asked.cursor else None, asked.limit)
+        states = view.states(hits.request_ids)
+        return [states[i] for i in hits.request_ids], cursors.write(sought, hits.next) if hits.next else None
+
+    def _plans(self, view: Reader, states: Iterable[State]) -> Mapping[str, Plan]:
+        bodies = view.plans({s.accepted.plan_hash for s in states})
+        return {digest: Plan.model_validate_json(body) for digest, body in bodies.items()}
 
     def request(self, request_id: str) -> RequestView:
         """One request.
@@ -155,8 +181,36 @@ def _known(view: Reader, request_id: str) -> State:
     return state
 
 
-def _summary(state: State) -> RequestSummary:
-    return RequestSummary(number=state.number or 0, state=state.public())
+def _summary(state: State, asked: Filters | None = None, plan: Plan | None = None) -> RequestSummary:
+    matched = tuple(_matched(state, asked, plan)) if asked and plan else ()
+    return RequestSummary(number=state.number or 0, state=state.public(), matched=matched)
+
+
+def _matched(state: State, asked: Filters, plan: Plan) -> Iterator[Matched]:
+    """The outcomes that were asked for, by workers, people and plan."""
+    for planned in plan.tasks:
+        task = state.tasks.get(planned.system)
+        for outcome in (*(task.outcomes if task else ()), *planned.known):
+            if (
+                asked.system in {None, planned.system}
+                and asked.outcome in {None, outcome.outcome}
+                and (
+                    asked.ground in {None, outcome.ground} or (asked.outcome is None and asked.ground == _ground(state))
+                )
+            ):
+                # Places in a manifest tell readers of a list nothing.
+                yield Matched(system=planned.system, **outcome.model_dump(exclude={"items"}))
+
+
+def _ground(state: State) -> str:
+    return state.accepted.ground
+
+
+def _export_line(state: State, record: str | None) -> str:
+    """One request with its record verbatim."""
+    told = state.notified_at.isoformat() if state.notified_at else None
+    line = f'"number":{state.number or 0},"request":{state.public().model_dump_json()},"notified_at":{json.dumps(told)}'
+    return f'{{{line},"closure":{record or "null"}}}'
 
 
 def _held(view: Reader, state: State, task: TaskProgress) -> HeldTask:

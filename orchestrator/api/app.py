@@ -13,21 +13,26 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keshi.orchestrator.api.decisions import Decider, Decisions, decision_routes
+from keshi.orchestrator.api.looking import looking_routes
 from keshi.orchestrator.api.problems import Problem, ProblemDetails, answer_problem, invalid
 from keshi.orchestrator.api.reading import reading_routes
 from keshi.orchestrator.api.work import work_routes
+from keshi.orchestrator.asked import Export, Search
 from keshi.orchestrator.context import Policy
 from keshi.orchestrator.go import GoService
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.port import Ledger, LedgerError, SchemaMismatch
+from keshi.orchestrator.looking import Looking
 from keshi.orchestrator.query import Queries
 from keshi.orchestrator.tokens import Tokens
+from keshi.orchestrator.views import ExportNote
 from keshi.runtime.settings import ConfigurationError
 from keshi.schemas.commands import DecisionRequest
 from keshi.schemas.tasks import BeginRequest, UnwrapRequest
 
 log = structlog.get_logger()
 
+_BODIES: Final = (UnwrapRequest, BeginRequest, DecisionRequest, Search, Export, ExportNote, ProblemDetails)
 READY_SECONDS: Final = 1.0
 """A stranger's questions must not become load on the database."""
 _HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
@@ -51,6 +56,7 @@ def create_app(
     queries = Queries(ledger, keys)
     app.include_router(work_routes(GoService(ledger, keys, policy, partitions), tokens))
     app.include_router(reading_routes(queries, tokens))
+    app.include_router(looking_routes(Looking(ledger), tokens))
     app.include_router(decision_routes(Decider(queries, keys, decisions), tokens))
     _probes(app, ledger)
     app.add_exception_handler(Problem, answer_problem)
@@ -151,7 +157,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the bodies that we read ourselves and the token on every call."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        bodies = [(m, "validation") for m in (UnwrapRequest, BeginRequest, DecisionRequest, ProblemDetails)]
+        bodies = [(m, "validation") for m in _BODIES]
         _, schemas = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type] # a list of literals
         components = document.setdefault("components", {})
         known = components.setdefault("schemas", {})

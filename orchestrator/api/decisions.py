@@ -4,11 +4,11 @@ import threading
 from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from keshi.orchestrator.api.access import NamedRequest, body_of, holder_of, needs
-from keshi.orchestrator.api.problems import FieldProblem, Problem, described, unreadable
+from keshi.orchestrator.api.access import NamedRequest, holder_of, needs
+from keshi.orchestrator.api.bodies import question
+from keshi.orchestrator.api.problems import FieldProblem, Problem, described
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.query import NotKnown, Queries
 from keshi.orchestrator.tokens import Right, TokenLine, Tokens
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "urn:keshi:api"
 SEND_SECONDS: Final = 10.0
-MAX_DECISION_BYTES: Final = 65_536
 _ERRORS = (
     "unauthenticated",
     "forbidden",
@@ -170,10 +169,7 @@ def decision_routes(decider: Decider, tokens: Tokens) -> APIRouter:
     )
     async def decide_task(request: Request, request_id: NamedRequest, caller: Annotated[TokenLine, person]) -> Response:
         """Decide about a task that waits for a person. The reason is sealed; the record names the person."""
-        try:
-            asked = DecisionRequest.model_validate_json(await body_of(request, MAX_DECISION_BYTES))
-        except ValidationError as e:
-            raise unreadable(e) from None
+        asked = await question(request, DecisionRequest)
         taken = await run_in_threadpool(decider.decide, caller.name, request_id, asked)
         return Response(taken.model_dump_json(), 202, media_type="application/json")
 

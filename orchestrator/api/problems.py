@@ -20,6 +20,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "decision_not_applicable": (409, "This cannot be decided about this task"),
     "too_large": (413, "The body is too large"),
     "invalid": (422, "A field is missing, unknown or not valid"),
+    "cursor_invalid": (422, "The cursor is none of ours, or belongs to another question: begin at the first page"),
     "begin_invalid": (422, "The question contradicts the plan or itself"),
     "ground_unknown": (422, "No rule file has this ground for a refusal"),
     "internal": (500, "An error of keshi's own; it is in its log"),

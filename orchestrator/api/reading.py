@@ -1,14 +1,19 @@
-"""What readers see: requests and closure records."""
+"""What readers see: requests, accounts and closure records."""
 
+from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
+from keshi.orchestrator.account import AccountView
 from keshi.orchestrator.api.access import NamedRequest, holder_of, needs
+from keshi.orchestrator.api.bodies import question
 from keshi.orchestrator.api.problems import Problem, described
-from keshi.orchestrator.query import MAX_PAGE, NotClosed, NotKnown, Queries
+from keshi.orchestrator.asked import CursorBroken, Export, Listing, Search
+from keshi.orchestrator.query import NotClosed, NotKnown, Queries
 from keshi.orchestrator.tokens import Right, Tokens
-from keshi.orchestrator.views import ClosureView, RequestPage, RequestView
+from keshi.orchestrator.views import ClosureView, ExportedPage, RequestPage, RequestView
 from keshi.schemas.closure import ClosureRecord
 
 _ERRORS = ("unauthenticated", "forbidden", "invalid", "internal", "ledger_unavailable", "misconfigured")
@@ -16,29 +21,56 @@ _JSON = "application/json"
 
 
 def reading_routes(queries: Queries, tokens: Tokens) -> APIRouter:
-    """`GET /v1/requests`, `/v1/requests/{id}`, `/v1/closures/{id}`."""
+    """Lists, single requests, their accounts and records."""
     router = APIRouter(tags=["readers"])
-    of_requests = [Depends(holder_of(tokens, Right.READ_REQUESTS))]
+    _lists(router, queries, tokens)
+    _single(router, queries, tokens)
+    return router
+
+
+def _lists(router: APIRouter, queries: Queries, tokens: Tokens) -> None:
+    @router.get(
+        "/v1/requests",
+        dependencies=[Depends(holder_of(tokens, Right.READ_REQUESTS))],
+        openapi_extra=needs(Right.READ_REQUESTS),
+        response_model=None,
+        responses={200: {"model": RequestPage}, **described(*_ERRORS, "cursor_invalid")},
+    )
+    def list_requests(asked: Annotated[Listing, Query()]) -> Response:
+        """Accepted requests of which all that is asked is true, page by page."""
+        return _json(_page(lambda: queries.requests(asked).model_dump_json()))
+
+    @router.post(
+        "/v1/requests:search",
+        dependencies=[Depends(holder_of(tokens, Right.FIND_PEOPLE))],
+        openapi_extra=needs(Right.FIND_PEOPLE, Search),
+        response_model=None,
+        responses={200: {"model": RequestPage}, **described(*_ERRORS, "cursor_invalid", "too_large")},
+    )
+    async def search_requests(request: Request) -> Response:
+        """A person's requests, also closed ones. Identifiers are hashed on arrival, and neither kept nor logged."""
+        asked = await question(request, Search)
+        return _json(await run_in_threadpool(_page, lambda: queries.requests(asked).model_dump_json()))
+
+    @router.post(
+        "/v1/requests:export",
+        dependencies=[Depends(holder_of(tokens, Right.EXPORT))],
+        openapi_extra=needs(Right.EXPORT, Export),
+        response_model=None,
+        responses={200: {"model": ExportedPage}, **described(*_ERRORS, "cursor_invalid", "too_large")},
+    )
+    async def export_requests(request: Request) -> Response:
+        """Requests with their closure records, as they were sealed."""
+        asked = await question(request, Export)
+        return _json(await run_in_threadpool(_page, lambda: queries.export(asked)))
+
+
+def _single(router: APIRouter, queries: Queries, tokens: Tokens) -> None:
     of_closures = [Depends(holder_of(tokens, Right.READ_CLOSURES))]
 
     @router.get(
-        "/v1/requests",
-        dependencies=of_requests,
-        openapi_extra=needs(Right.READ_REQUESTS),
-        response_model=None,
-        responses={200: {"model": RequestPage}, **described(*_ERRORS)},
-    )
-    def list_requests(
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-        before: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
-        open_only: Annotated[bool, Query(alias="open", description="Leave closed ones out.")] = False,  # noqa: FBT002
-    ) -> Response:
-        """Accepted requests, the latest first."""
-        return _json(queries.requests(limit, before, open_only=open_only).model_dump_json())
-
-    @router.get(
         "/v1/requests/{request_id}",
-        dependencies=of_requests,
+        dependencies=[Depends(holder_of(tokens, Right.READ_REQUESTS))],
         openapi_extra=needs(Right.READ_REQUESTS),
         response_model=None,
         responses={200: {"model": RequestView}, **described(*_ERRORS, "request_unknown")},
@@ -49,6 +81,22 @@ def reading_routes(queries: Queries, tokens: Tokens) -> APIRouter:
             return _json(queries.request(request_id).model_dump_json())
         except NotKnown:
             raise Problem("request_unknown") from None
+
+    @router.get(
+        "/v1/requests/{request_id}/account",
+        dependencies=of_closures,
+        openapi_extra=needs(Right.READ_CLOSURES),
+        response_model=None,
+        responses={200: {"model": AccountView}, **described(*_ERRORS, "request_unknown")},
+    )
+    def one_account(request_id: NamedRequest) -> Response:
+        """All that is known of a request, open or closed, with how people call systems and categories."""
+        try:
+            account, record = queries.account(request_id)
+        except NotKnown:
+            raise Problem("request_unknown") from None
+        # Written around the record, so that it stays as it was sealed.
+        return _json(f'{{"account":{account.model_dump_json()},"closure":{record or "null"}}}')
 
     @router.get(
         "/v1/closures/{request_id}",
@@ -73,11 +121,15 @@ def reading_routes(queries: Queries, tokens: Tokens) -> APIRouter:
             raise Problem("not_closed") from None
         if not reasons:
             return _json(record)
-        # Written around the record, so that it stays as it was sealed.
         opened = ",".join(r.model_dump_json() for r in queries.reasons(record))
         return _json(f'{{"request_id":"{request_id}","closure":{record},"reasons":[{opened}]}}')
 
-    return router
+
+def _page(answer: Callable[[], str]) -> str:
+    try:
+        return answer()
+    except CursorBroken:
+        raise Problem("cursor_invalid") from None
 
 
 def _json(text: str) -> Response:

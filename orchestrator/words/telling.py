@@ -14,8 +14,9 @@ from keshi.schemas.tasks import StopReason
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its lines; `depth` of a line is how far it is set in."""
+    """A heading with its lines, each with how far it is set in."""
 
+    name: str
     heading: str
     lines: tuple[tuple[int, str], ...]
 
@@ -44,11 +45,14 @@ def tell(account: Account, words: Words, *, genuine: bool | None = None) -> tupl
     if closed:
         sections.append(("proof", teller.proof(genuine)))
     return tuple(
-        Section(words.say("heading", name, request=account.request.request_id), tuple(lines))
+        Section(_PARTS.get(name, name), words.say("heading", name, request=account.request.request_id), tuple(lines))
         for name, lines in sections
     )
 
 
+SECTIONS = ("summary", "asked", "systems", "held", "late", "decided", "left", "told", "next", "proof")
+"""The names of all sections, in their order."""
+_PARTS = {"closed": "summary", "open": "summary", "done": "systems", "stands": "systems"}
 Lines = Iterator[tuple[int, str]]
 _SECONDS_A_DAY = 86_400
 

@@ -264,10 +264,10 @@ def test_no_more_of_a_body_is_read_than_allowed(api: Api) -> None:
     problem(api.call("billing", "POST", "/v1/tasks:begin", content=unannounced()), 413, "too_large")
 
 
-@pytest.mark.parametrize("query", ["limit=201", "limit=0", "limit=x", "before=0", "open=perhaps"])
+@pytest.mark.parametrize("query", ["limit=201", "limit=0", "limit=x", "state=perhaps", "late=perhaps"])
 def test_a_query_out_of_bounds_names_its_field(api: Api, query: str) -> None:
     told = problem(api.get("reader", f"/v1/requests?{query}"), 422, "invalid")
-    assert told["errors"][0]["field"] == f"query.{query.partition('=')[0]}"
+    assert told["errors"][0]["field"].startswith(f"query.{query.partition('=')[0]}")
 
 
 # --- readers
@@ -276,7 +276,7 @@ def test_a_query_out_of_bounds_names_its_field(api: Api, query: str) -> None:
 def test_requests_are_read_page_by_page_latest_first(place: Place, api: Api) -> None:
     made = [place.seed.request(partition=n % 4) for n in range(5)]
     first = api.get("reader", "/v1/requests?limit=2").json()
-    second = api.get("operator", f"/v1/requests?limit=2&before={first['next']}").json()
+    second = api.get("operator", f"/v1/requests?limit=2&cursor={first['next']}").json()
     seen = [r["state"]["request_id"] for r in (*first["requests"], *second["requests"])]
     assert seen == made[:0:-1]
     numbers = [r["number"] for r in (*first["requests"], *second["requests"])]
@@ -389,7 +389,7 @@ def test_a_closure_is_read_byte_for_byte_and_its_reasons_beside_it(place: Place,
     (obligation,) = api.get("reader", f"/v1/requests/{one}").json()["obligations"]
     assert (obligation["kind"], obligation["until"], obligation["status"]) == ("retention", "2033-03-31", "open")
     listed = {
-        r["state"]["request_id"] for r in api.get("reader", "/v1/requests?open=true&limit=200").json()["requests"]
+        r["state"]["request_id"] for r in api.get("reader", "/v1/requests?state=open&limit=200").json()["requests"]
     }
     assert one not in listed
     assert api.post("billing", "/v1/tasks:begin", {"tasks": [begin(one)]}).json()["tasks"][0]["reason"] == "closed"
@@ -474,9 +474,17 @@ def test_the_openapi_document_is_whole(api: Api) -> None:
         "/v1/tasks:unwrap",
         "/v1/tasks:begin",
         "/v1/requests",
+        "/v1/requests:search",
+        "/v1/requests:export",
         "/v1/requests/{request_id}",
+        "/v1/requests/{request_id}/account",
         "/v1/requests/{request_id}/decisions",
         "/v1/closures/{request_id}",
+        "/v1/chains",
+        "/v1/chains/{partition}",
+        "/v1/exports",
+        "/v1/lanes",
+        "/v1/quarantine",
         "/healthz",
         "/readyz",
     }

@@ -5,7 +5,22 @@ from typing import Annotated
 
 import typer
 
-from keshi.cli import decisions, dev, inventory, ledger, reading, schemas, secrets, serve, submit, topics
+from keshi.cli import (
+    closure,
+    decisions,
+    dev,
+    export,
+    inventory,
+    ledger,
+    operate,
+    schemas,
+    secrets,
+    serve,
+    status,
+    submit,
+    topics,
+    verify,
+)
 from keshi.cli.output import say
 
 app = typer.Typer(
@@ -20,8 +35,12 @@ app = typer.Typer(
 )
 
 app.add_typer(submit.app, name="submit")
-app.command("status")(reading.status)
-app.command("closure")(reading.closure)
+app.command("status")(status.status)
+app.command("closure")(closure.closure)
+app.command("person")(closure.person)
+app.command("export")(export.export)
+app.command("exports")(export.exports)
+app.command("verify")(verify.verify)
 app.command("decide")(decisions.decide)
 app.add_typer(inventory.app, name="inventory")
 app.add_typer(topics.app, name="topics")
@@ -29,6 +48,8 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(secrets.keys, name="keys")
 app.add_typer(secrets.tokens, name="tokens")
 app.add_typer(schemas.app, name="schemas")
+app.command("lanes")(operate.lanes)
+app.command("quarantine")(operate.quarantine)
 app.add_typer(serve.orchestrator, name="orchestrator")
 app.add_typer(serve.api, name="api")
 app.add_typer(serve.handler, name="handler")

@@ -18,11 +18,15 @@ _EXTRAS: Final = {
 
 
 class Failure(Exception):  # noqa: N818 - it is how a command ends
-    """The command did not do what it was asked for; the text is one line that says why and what to do."""
+    """The command did not do what it was asked for; the text is one line that says why and what to do.
 
-    def __init__(self, line: str, code: int = 1) -> None:
+    `passing`: the same again, a little later, may well succeed.
+    """
+
+    def __init__(self, line: str, code: int = 1, *, passing: bool = False) -> None:
         super().__init__(line)
         self.code = code
+        self.passing = passing
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from keshi.cli.errors import Failure
 from keshi.runtime.settings import ApiClientSettings, ConfigurationError, load
 
 _ERROR: Final = 400
+_PASSING: Final = frozenset({429, 502, 503, 504})
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -69,10 +70,11 @@ class Api:
             response = self._http.request(method, path, **more)
         except (httpx.HTTPError, httpx.InvalidURL) as e:
             raise Failure(
-                f"the API at {self._url} does not answer ({type(e).__name__}): start it, or set KESHI_API_URL"
+                f"the API at {self._url} does not answer ({type(e).__name__}): start it, or set KESHI_API_URL",
+                passing=True,
             ) from None
         if not response.is_success:
-            raise Failure(_problem(response))
+            raise Failure(_problem(response), passing=response.status_code in _PASSING)
         return response.text
 
 

@@ -27,7 +27,7 @@ def say_json(data: Any) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """A table; with tabs and a heading line when nobody looks at it."""
-    shown = [[_clean(cell) for cell in row] for row in rows]
+    shown = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (columns, *shown):
             say("\t".join(row))
@@ -48,7 +48,7 @@ def heading(line: str) -> None:
         say(f"\n{line}")
 
 
-def _clean(cell: object) -> str:
+def clean(cell: object) -> str:
     """Text without anything that moves a cursor or breaks a line."""
     text = "" if cell is None else str(cell)
     return "".join(c if c.isprintable() else " " for c in text)
