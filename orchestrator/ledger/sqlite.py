@@ -65,7 +65,7 @@ def connect(url: str) -> Engine:
 
 def _reading(path: Path) -> Engine:
     engine = _engine(path, READERS, _ready_to_read)
-    event.listen(engine, "begin", lambda connection: _run(connection, "BEGIN"))
+    event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -124,10 +124,16 @@ def _ready_to_read(connection: sqlite3.Connection) -> None:
 
 
 def _run(connection: Connection, statement: str) -> None:
+    """Past SQLAlchemy, which would not let a transaction begin in another."""
     raw = connection.connection.dbapi_connection
     assert raw is not None
     with closing(raw.cursor()) as cursor:
         cursor.execute(statement)
+
+
+def _begin(connection: Connection) -> None:
+    with _errors():
+        _run(connection, "BEGIN")
 
 
 def _begin_immediate(connection: Connection, turn: FileLock) -> None:
@@ -135,7 +141,8 @@ def _begin_immediate(connection: Connection, turn: FileLock) -> None:
     until = time.monotonic() + LOCK_SECONDS
     _patiently(turn.acquire, until)
     try:
-        _patiently(lambda: _begun(connection), until)
+        with _errors():
+            _patiently(lambda: _begun(connection), until)
     finally:
         turn.release()
 

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from contract.ledger_suite import INSERT_ONLY, SOON, LedgerSuite, evidence, lease, read, state, take, write
 from contract.stores import Postgres, Sqlite
+from keshi.cli import run
 from keshi.orchestrator.ledger import sqlite
 from keshi.orchestrator.ledger.port import (
     Batch,
@@ -97,6 +98,19 @@ class TestSqliteLedger(LedgerSuite):
                 pass
             with ledger.reader() as view:
                 assert view.states([request_in(0)]) == {}, "who only reads does not wait"
+
+    def test_a_schema_that_cannot_be_brought_up_now_says_so_in_one_line(
+        self, store: Sqlite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.2)
+        monkeypatch.setenv("KESHI_LEDGER_URL", store.url)
+        with another(store):
+            assert run(("ledger", "migrate")) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            "keshi: the ledger's file: another process writes for too long: try again, or end what uses the ledger"
+        ]
+        assert run(("ledger", "migrate")) == 0
+        assert "(as before)" in capsys.readouterr().out
 
     def test_readers_see_what_was_when_they_began(self, ledger: Ledger, other: Ledger) -> None:
         one = request_in(0)

@@ -26,7 +26,7 @@ import psycopg
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from keshi.dev.options import UpOptions
+from keshi.dev.options import POSTGRESQL, UpOptions
 from keshi.dev.places import run_directory
 from keshi.dev.stack import Stack
 from keshi.runtime import topics
@@ -116,6 +116,7 @@ def scene() -> Iterator[Scene]:
     directory = run_directory("keshi-leaks-")
     handlers = "billing=end_to_end.leaky_handlers:LeakyBilling,crm=end_to_end.leaky_handlers:LeakyCrm"
     options = UpOptions(
+        ledger=POSTGRESQL,
         people=20,
         partitions=PARTITIONS,
         data=directory,

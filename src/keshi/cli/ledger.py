@@ -39,11 +39,13 @@ def _engine() -> Iterator[Any]:
         from sqlalchemy.exc import OperationalError, SQLAlchemyError  # noqa: PLC0415 - not in the base install
 
         from keshi.orchestrator.ledger.choice import connect  # noqa: PLC0415
-        from keshi.orchestrator.ledger.port import SchemaMismatch, Unusable  # noqa: PLC0415
+        from keshi.orchestrator.ledger.port import LedgerError, Passing  # noqa: PLC0415
     engine = connect(load(OrchestratorSettings).ledger_url.get_secret_value(), pool_size=1)
     try:
         yield engine
-    except (SchemaMismatch, Unusable) as e:
+    except Passing as e:
+        raise ConfigurationError(f"{e}: try again, or end what uses the ledger") from None
+    except LedgerError as e:
         raise ConfigurationError(str(e)) from None
     except OperationalError as e:
         raise ConfigurationError(

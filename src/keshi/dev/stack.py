@@ -32,6 +32,7 @@ from keshi.dev.systems.site import Settled, Site
 from keshi.orchestrator.inventory import load as load_inventory
 from keshi.orchestrator.ledger.choice import connect
 from keshi.orchestrator.ledger.migrate import migrate
+from keshi.orchestrator.ledger.port import LedgerError
 from keshi.runtime import topics
 from keshi.runtime.settings import KafkaSettings, load
 
@@ -460,7 +461,7 @@ def _migrated(url: str) -> bool:
         raise DevError(
             f"the ledger's database at {without_password(url)} does not let us in: start it, or name another one"
         ) from None
-    except (SQLAlchemyError, CommandError) as error:
+    except (SQLAlchemyError, CommandError, LedgerError) as error:
         raise DevError(
             f"the ledger at {without_password(url)} cannot be brought up to this version of keshi "
             f"({type(error).__name__}): name an empty database, or use the version of keshi that made it"
