@@ -16,7 +16,7 @@ from bench.stack import ROOT
 DIRECTORY = ROOT / ".cache" / "profile"
 _PY_SPY = ROOT / ".cache" / "py-spy" / "bin" / "py-spy"
 _INSTALL = "python3 -m venv .cache/py-spy && .cache/py-spy/bin/pip install py-spy"
-_RATE = 100
+_RATE = 250
 _SHOWN = 40
 _END_SECONDS = 20.0
 _STATEMENTS = """
