@@ -106,7 +106,7 @@ def _simple(data: Any) -> bool:
         return -MAX_SAFE_INTEGER <= data <= MAX_SAFE_INTEGER
     if kind is dict:
         return all(type(k) is str and k.isascii() and _simple(v) for k, v in data.items())
-    return kind in _LISTS and all(map(_simple, data))
+    return all(map(_simple, data)) if kind in _LISTS else False
 
 
 def sha256(data: Any) -> str:
