@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kills bench bench-long lock clean env
+.PHONY: help demo test lint chart helm kills bench bench-long lock clean env
 
 # A Python that is new enough; another one: make PYTHON=/path/to/python …
 PYTHON ?= $(firstword $(shell for name in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -33,6 +33,12 @@ lint: env ## style, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy src tests
 	@$(BIN)/lint-imports
+
+chart: env ## lint and render the Helm chart, and hold it against the code
+	@$(BIN)/pytest tests/chart
+
+helm: env ## compile Helm with Go into the cache, where it is not there yet
+	@$(BIN)/python -m tests.chart.tools >/dev/null
 
 kills: env ## kill each part at each named point: make kills SEED=7 HITS=5
 	@$(BIN)/python -m tests.chaos.kills --seed $(SEED) --hits $(HITS) --ledger $(LEDGER)

@@ -1,0 +1,1 @@
+"""The chart in `helm/keshi` and the images it runs, held against the code."""
