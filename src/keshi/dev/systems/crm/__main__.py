@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sqlite3
 import sys
+import time
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
+from typing import TYPE_CHECKING
 
-from keshi.dev.systems.crm.server import CrmServer, Options
-from keshi.dev.systems.crm.store import InUseError, Store
+from keshi.dev.systems.crm.api import answer
+from keshi.dev.systems.crm.store import Store
+from keshi.dev.systems.filestore import InUseError
+from keshi.dev.systems.serving import Server, Service, log, read_token, serve_until
 
-DRAIN_SECONDS = 5.0
+if TYPE_CHECKING:
+    from keshi.dev.systems.calls import Call, Reply
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,31 +27,27 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        token = given.token_file.read_text(encoding="ascii").strip()
-        if not token:
-            return _refuse(f"the token file {given.token_file} is empty; write a token into it")
+        token = read_token(given.token_file)
         store = Store(given.data)
-    except (OSError, UnicodeDecodeError, sqlite3.Error, InUseError) as error:
+    except (OSError, ValueError, sqlite3.Error, InUseError) as error:
         return _refuse(str(error))
+
+    def slow() -> None:
+        if given.slow_ms:
+            log(slowed=True)  # who waits to strike in the middle of a write waits for this
+            time.sleep(given.slow_ms / 1000)
+
+    def answered(call: Call) -> Reply:
+        return answer(store, call, before_write=slow)
+
     try:
-        server = CrmServer(store, Options(given.port, token, given.slow_ms / 1000))
+        server = Server(Service("the CRM", answered, token, given.port))
     except OSError as error:
         store.close()
         return _refuse(f"cannot listen on 127.0.0.1:{given.port}: {error.strerror}; name another --port")
-    _serve(server, stop)
+    serve_until(stop, server)
     store.close()
     return 0
-
-
-def _serve(server: CrmServer, stop: Event) -> None:
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="crm-accept")
-    thread.start()
-    print(json.dumps({"ready": True, "url": server.url}), flush=True)  # noqa: T201 - the line that starters wait for
-    stop.wait()
-    server.drain(DRAIN_SECONDS)
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def _parser() -> argparse.ArgumentParser:

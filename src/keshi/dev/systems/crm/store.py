@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
-from contextlib import contextmanager
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from keshi.dev.systems.filestore import ConflictError, FileStore, GoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from keshi.dev.systems.calls import Row
     from keshi.dev.systems.people import Person
 
 FILE = "crm.sqlite3"
@@ -51,26 +51,8 @@ SELECT * FROM contacts
 WHERE id IN (SELECT id FROM cluster) AND id <> :id AND id > :after ORDER BY id LIMIT :limit
 """
 
-Row = dict[str, Any]
 
-
-class GoneError(Exception):
-    """There is no such record (any more)."""
-
-
-class ConflictError(Exception):
-    """The record is not in a state that allows this; `code` says why."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class InUseError(Exception):
-    """Another process works with this data directory."""
-
-
-class Store:
+class Store(FileStore):
     """All access to the CRM's records, safe to share between threads.
 
     Raises:
@@ -78,28 +60,7 @@ class Store:
     """
 
     def __init__(self, data: Path) -> None:
-        data.mkdir(parents=True, exist_ok=True)
-        self._owner = (data / "lock").open("w")
-        try:
-            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._owner.close()
-            raise InUseError(f"another CRM runs on {data}; stop it or name another directory") from None
-        self._lock = Lock()
-        self._db = sqlite3.connect(data / FILE, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not only unlinked
-        self._db.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Puts the log into the file and lets go of the directory."""
-        with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.close()
-            self._owner.close()
+        super().__init__(data, FILE, _SCHEMA, "CRM")
 
     def get(self, kind: str, record_id: str) -> Row:
         """One record.
@@ -107,7 +68,7 @@ class Store:
         Raises:
             GoneError: there is none.
         """
-        rows = self._rows(f"SELECT * FROM {_known(kind)} WHERE id = ?", (record_id,))  # noqa: S608 - a known table
+        rows = self.rows(f"SELECT * FROM {_known(kind)} WHERE id = ?", (record_id,))  # noqa: S608 - a known table
         if not rows:
             raise GoneError
         return rows[0]
@@ -120,23 +81,23 @@ class Store:
                 terms.append(f"{column} IN ({', '.join('?' * len(wanted[column]))})")
                 values += wanted[column]
         query = f"SELECT * FROM contacts WHERE ({' OR '.join(terms)}) AND id > ? ORDER BY id LIMIT ?"  # noqa: S608 - own column names
-        return self._rows(query, (*values, after, limit))
+        return self.rows(query, (*values, after, limit))
 
     def duplicates(self, contact_id: str, *, after: str, limit: int) -> list[Row]:
         """All other contacts linked to this one, over any number of links and in both directions."""
         self.get("contacts", contact_id)
-        return self._rows(_CLUSTER, {"id": contact_id, "after": after, "limit": limit})
+        return self.rows(_CLUSTER, {"id": contact_id, "after": after, "limit": limit})
 
     def children(self, kind: str, contact_id: str, *, after: str, limit: int) -> list[Row]:
         """The cards or activities of a contact."""
         self.get("contacts", contact_id)
         query = f"SELECT * FROM {_known(kind)} WHERE contact_id = ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608 - a known table
-        return self._rows(query, (contact_id, after, limit))
+        return self.rows(query, (contact_id, after, limit))
 
     def read(self, kind: str, ids: Sequence[str]) -> list[Row]:
         """Those of the records that exist."""
         query = f"SELECT * FROM {_known(kind)} WHERE id IN ({', '.join('?' * len(ids))}) ORDER BY id"  # noqa: S608 - a known table
-        return self._rows(query, ids)
+        return self.rows(query, ids)
 
     def delete(self, kind: str, record_id: str) -> None:
         """Deletes one record, and nothing else.
@@ -145,7 +106,7 @@ class Store:
             GoneError: it was gone before.
             ConflictError: `has_children`: a contact's cards and activities have to go first.
         """
-        with self._write() as db:
+        with self.write() as db:
             try:
                 done = db.execute(f"DELETE FROM {_known(kind)} WHERE id = ?", (record_id,))  # noqa: S608 - a known table
             except sqlite3.IntegrityError:
@@ -163,7 +124,7 @@ class Store:
         """
         held = marker if status == "suspended" else None
         query = f"UPDATE {_known(kind)} SET status = ?, suspended_by = ? WHERE id = ?"  # noqa: S608 - a known table
-        with self._write() as db:
+        with self.write() as db:
             found = db.execute(f"SELECT suspended_by FROM {kind} WHERE id = ?", (record_id,)).fetchone()  # noqa: S608 - a known table
             if found is None:
                 raise GoneError
@@ -175,7 +136,7 @@ class Store:
     def seed(self, people: Iterable[Person]) -> None:
         """Writes the people's records in one transaction."""
         everybody = tuple(people)
-        with self._write() as db:
+        with self.write() as db:
             db.execute("PRAGMA defer_foreign_keys = ON")
             db.executemany(
                 "INSERT INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -194,21 +155,6 @@ class Store:
                 "INSERT INTO activities (id, contact_id, kind, at, note) VALUES (?, ?, ?, ?, ?)",
                 [(a.id, a.contact_id, a.kind, a.at.isoformat(), a.note) for p in everybody for a in p.activities],
             )
-
-    def _rows(self, query: str, values: Sequence[object] | dict[str, object]) -> list[Row]:
-        with self._lock:
-            return [dict(row) for row in self._db.execute(query, values)]
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
 
 
 def seed(data: Path, people: Iterable[Person]) -> None:

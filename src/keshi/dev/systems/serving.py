@@ -1,4 +1,4 @@
-"""HTTP around the CRM's API: token, bodies, keep-alive, and an end that finishes what was begun."""
+"""HTTP around the API of a reference system: token, bodies, keep-alive, and an end that finishes what was begun."""
 
 from __future__ import annotations
 
@@ -9,36 +9,48 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Condition
+from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from keshi.dev.systems.crm.api import MAX_BODY, Call, Reply, answer, failure
+from keshi.dev.systems.calls import MAX_BODY, Call, Reply, failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from keshi.dev.systems.crm.store import Store
+DRAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Options:
-    port: int
+class Service:
+    """What is served.
+
+    Attributes:
+        name: of the system, for people.
+        answer: carries out one call. Serves several threads.
+        token: that each call has to bear.
+        port: on 127.0.0.1; 0 takes a free one.
+        open_paths: that need no token.
+    """
+
+    name: str
+    answer: Callable[[Call], Reply]
     token: str = field(repr=False)
-    slow_seconds: float = 0.0
+    port: int = 0
+    open_paths: frozenset[str] = frozenset({"/healthz"})
 
 
-class CrmServer(ThreadingHTTPServer):
+class Server(ThreadingHTTPServer):
     """Listens on 127.0.0.1 from the moment it is made."""
 
     daemon_threads = True
     block_on_close = False  # idle connections are not waited for; calls are, in `drain`
     request_queue_size = 128
 
-    def __init__(self, store: Store, options: Options) -> None:
-        super().__init__(("127.0.0.1", options.port), _Handler)
-        self.store = store
-        self.options = options
+    def __init__(self, service: Service) -> None:
+        super().__init__(("127.0.0.1", service.port), _Handler)
+        self.service = service
         self._calls = 0
         self._stopping = False
         self._changed = Condition()
@@ -68,11 +80,11 @@ class CrmServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the inherited signature
         """Names the error's class only: a message or traceback could quote a record."""
-        _log(error=type(sys.exception()).__name__)
+        log(error=type(sys.exception()).__name__)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: CrmServer
+    server: Server
     protocol_version = "HTTP/1.1"
     timeout = 30  # seconds that an idle or half-sent call may hold its thread
     wbufsize = -1  # head and body leave in one packet
@@ -86,32 +98,29 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         began = time.monotonic()
         with self.server.call() as admitted:
-            reply = self._reply() if admitted else failure(503, "stopping", "the CRM is stopping; try again later")
+            reply = self._reply() if admitted else self._stopping()
             self.close_connection |= not admitted
             self._send(reply)
             self.wfile.flush()
         took = round((time.monotonic() - began) * 1000, 1)
-        _log(method=self.command, route=reply.route, status=reply.status, ms=took)
+        log(method=self.command, route=reply.route, status=reply.status, ms=took)
 
     def _reply(self) -> Reply:
         body = self._body()
         if isinstance(body, Reply):
             self.close_connection = True  # what was not read would be taken for the next call
             return body
-        parts = urlsplit(self.path)
-        if parts.path != "/healthz" and not self._authorized():
+        service, parts = self.server.service, urlsplit(self.path)
+        if parts.path not in service.open_paths and not self._authorized():
             return failure(401, "unauthorized", "send the token as Authorization: Bearer …")
-        call = Call(self.command, parts.path, parts.query, body)
         try:
-            return answer(self.server.store, call, before_write=self._slow)
+            return service.answer(Call(self.command, parts.path, parts.query, body))
         except Exception as error:  # noqa: BLE001 - the border: whatever it is, the caller is told and the class logged
-            _log(error=type(error).__name__)
-            return failure(500, "internal", "the CRM could not do this; it may be tried again")
+            log(error=type(error).__name__)
+            return failure(500, "internal", f"{service.name} could not do this; it may be tried again")
 
-    def _slow(self) -> None:
-        if self.server.options.slow_seconds:
-            _log(method=self.command, slowed=True)  # who waits to strike in the middle of a write waits for this
-            time.sleep(self.server.options.slow_seconds)
+    def _stopping(self) -> Reply:
+        return failure(503, "stopping", f"{self.server.service.name} is stopping; try again later")
 
     def _body(self) -> bytes | Reply:
         length = self.headers.get("Content-Length", "0")
@@ -124,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _authorized(self) -> bool:
         given = self.headers.get("Authorization", "").encode()
-        return hmac.compare_digest(given, f"Bearer {self.server.options.token}".encode())
+        return hmac.compare_digest(given, f"Bearer {self.server.service.token}".encode())
 
     def _send(self, reply: Reply) -> None:
         data = b"" if reply.payload is None else json.dumps(reply.payload).encode()
@@ -133,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "application/json")
         if reply.status != 204:  # noqa: PLR2004 - RFC 9110 8.6: no Content-Length with No Content
             self.send_header("Content-Length", str(len(data)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -148,6 +159,31 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing: the inherited lines quote the address, which a sender chooses."""
 
 
-def _log(**fields: object) -> None:
+def log(**fields: object) -> None:
     sys.stderr.write(json.dumps(fields) + "\n")
     sys.stderr.flush()
+
+
+def serve_until(stop: Event, server: Server) -> None:
+    """Serves; prints the line that starters wait for; when told to stop, finishes the calls that run."""
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="accept")
+    thread.start()
+    print(json.dumps({"ready": True, "url": server.url}), flush=True)  # noqa: T201 - the line that starters wait for
+    stop.wait()
+    server.drain(DRAIN_SECONDS)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def read_token(path: Path) -> str:
+    """The token in a file.
+
+    Raises:
+        OSError, UnicodeDecodeError: the file cannot be read.
+        ValueError: there is none in it.
+    """
+    token = path.read_text(encoding="ascii").strip()
+    if not token:
+        raise ValueError(f"the token file {path} is empty; write a token into it")
+    return token
