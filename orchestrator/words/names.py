@@ -1,6 +1,8 @@
 """How people call what a record names by codes: systems, categories, grounds, scopes, and what is left to do."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from itertools import groupby
 
 from keshi.orchestrator.views import ObligationView
@@ -100,16 +102,33 @@ class Names:
         for _, alike in groupby(sorted(obligations, key=_alike), key=_alike):
             same = list(alike)
             first, count = same[0], sum(o.count for o in same)
-            until = self._w.day(first.until) if first.until else ""
-            kind = "residue_until" if first.kind == "residue" and first.until else first.kind
             label = self._w.join((self.system(first.system), self.category(first.system, first.category)))
-            yield 0, self._w.say("units", "label", label=label, text=self._w.code(family, kind, count, until=until))
+            yield 0, self._w.say("units", "label", label=label, text=self._w.code(family, first.kind, count))
             if family == "to_do":
                 yield 1, self._w.say("obligation", "late" if first.late else first.status)
-            if first.ground:
-                yield 1, self._w.say("line", "decided_ground", ground=self.ground(first.ground))
+            yield from ((1, line) for line in self.backing(first.ground, [(o.until, o.count) for o in same]))
+
+    def backing(self, ground: str | None, until: Iterable[tuple[date | None, int]]) -> Iterator[str]:
+        """Until when, with how many where there are several dates, and on which ground."""
+        dates: Counter[date] = Counter()
+        for day, count in until:
+            if day is not None:
+                dates[day] += count
+        if dates:
+            yield self.labelled("until", self._w.join(self._dated(dates)))
+        if ground:
+            yield self.labelled("ground", self.ground(ground))
+
+    def _dated(self, dates: Mapping[date, int]) -> Iterator[str]:
+        for day, count in sorted(dates.items()):
+            told = self._w.day(day)
+            records = self._w.say("units", "records", count)
+            yield self._w.say("units", "aside", text=told, more=records) if len(dates) > 1 else told
+
+    def labelled(self, name: str, text: str) -> str:
+        """A text with its label."""
+        return self._w.say("units", "label", label=self._w.say("label", name), text=text)
 
 
 def _alike(o: ObligationView) -> tuple[str, ...]:
-    until = o.until.isoformat() if o.until else ""
-    return (o.status, o.system, o.category, o.kind, o.ground or "", until, str(o.late))
+    return (o.status, o.system, o.category, o.kind, o.ground or "", str(o.late))

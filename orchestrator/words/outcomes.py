@@ -1,8 +1,9 @@
 """How each system ended, and what is still held: outcomes, residue and obligations as sentences."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
+from functools import partial
 
 from keshi.orchestrator.account import Account, Standing
 from keshi.orchestrator.words import Words
@@ -19,12 +20,11 @@ _OWED = frozenset({Outcome.RETAINED_BY_LAW, Outcome.SUSPENDED})
 
 def done_in(standing: Standing, names: Names, words: Words) -> Lines:
     """How each category of a system ended, by what it was searched, when it was checked, what went wrong before."""
-    for outcome in standing.outcomes:
-        yield from ended(names.category(standing.system, outcome.category), outcome, names, words)
+    yield from ended(standing.outcomes, lambda category: names.category(standing.system, category), names, words)
     for residue in standing.residue:
         text = names.residue(residue)
         more = words.say("line", "held_until", until=words.day(residue.until)) if residue.until else ""
-        yield 0, _labelled(words, "kept", words.say("units", "aside", text=text, more=more) if more else text)
+        yield 0, names.labelled("kept", words.say("units", "aside", text=text, more=more) if more else text)
     if standing.searched:
         yield 0, words.say("line", "searched", types=names.identifiers(standing.searched))
     if standing.checked_at:
@@ -33,21 +33,20 @@ def done_in(standing: Standing, names: Names, words: Words) -> Lines:
         yield 0, errors
 
 
-def ended(label: str, outcome: CategoryOutcome, names: Names, words: Words) -> Lines:
-    """One outcome: what was done with how many, and below it what backs it where it isn't plainly done."""
-    yield 0, words.say("units", "label", label=label, text=words.code("outcome", outcome.outcome, outcome.count))
-    if outcome.until:
-        yield 1, _labelled(words, "until", words.day(outcome.until))
-    if outcome.ground:
-        yield 1, _labelled(words, "ground", names.ground(outcome.ground))
-    if outcome.reason:
-        yield 1, _labelled(words, "reason", words.code("reason", outcome.reason))
-    if outcome.decided_by is not DecidedBy.WORKER:
-        yield 1, _labelled(words, "decided_by", words.code("decided_by", outcome.decided_by))
-
-
-def _labelled(words: Words, name: str, text: str) -> str:
-    return words.say("units", "label", label=words.say("label", name), text=text)
+def ended(outcomes: Iterable[CategoryOutcome], label: Callable[[str], str], names: Names, words: Words) -> Lines:
+    """What was done with how many, and below it what backs it where it isn't plainly done; those alike together."""
+    groups: dict[tuple[object, ...], list[CategoryOutcome]] = {}
+    for o in outcomes:
+        groups.setdefault((o.category, o.outcome, o.ground, o.reason, o.decided_by), []).append(o)
+    for same in groups.values():
+        first, count = same[0], sum(o.count for o in same)
+        text = words.code("outcome", first.outcome, count)
+        yield 0, words.say("units", "label", label=label(first.category), text=text)
+        yield from ((1, line) for line in names.backing(first.ground, [(o.until, o.count) for o in same]))
+        if first.reason:
+            yield 1, names.labelled("reason", words.code("reason", first.reason))
+        if first.decided_by is not DecidedBy.WORKER:
+            yield 1, names.labelled("decided_by", words.code("decided_by", first.decided_by))
 
 
 def errors_of(standing: Standing, words: Words) -> str | None:
@@ -68,16 +67,22 @@ def held_lines(account: Account, names: Names, words: Words) -> Lines:
     owed = {(o.system, o.category) for o in account.obligations}
     for standing in account.systems:
         system = names.system(standing.system)
-        for outcome in standing.outcomes:
-            told = outcome.outcome in _OWED and (standing.system, outcome.category) in owed
-            if outcome.outcome not in _GONE and not told:
-                label = words.join((system, names.category(standing.system, outcome.category)))
-                yield from ended(label, outcome, names, words)
+        left = [o for o in standing.outcomes if not _told_elsewhere(o, (standing.system, o.category) in owed)]
+        yield from ended(left, partial(_in_system, standing.system, names, words), names, words)
         for residue in standing.residue:
             text = words.join((system, names.residue(residue)))
             yield 0, _dated(text, residue.until, account.as_of.date(), words)
     for residue in account.own_residue:
         yield 0, _dated(names.residue(residue), residue.until, account.as_of.date(), words)
+
+
+def _told_elsewhere(outcome: CategoryOutcome, owed: bool) -> bool:  # noqa: FBT001 - said where it is called
+    """Nothing is left, or an obligation says what is."""
+    return outcome.outcome in _GONE or (outcome.outcome in _OWED and owed)
+
+
+def _in_system(system: str, names: Names, words: Words, category: str) -> str:
+    return words.join((names.system(system), names.category(system, category)))
 
 
 def _dated(text: str, until: date | None, today: date, words: Words) -> str:

@@ -183,7 +183,7 @@ class _Teller:
                 yield w.say("task", "waiting")
         elif s.status is TaskStatus.OPEN:
             yield w.say("task", "open", since=self._when(s.since), attempt=s.attempt)
-            if s.late:
+            if s.late and s.next_at and s.next_at <= self._a.as_of:
                 yield w.say("task", "silent", moment=self._when(s.next_at))
         elif s.status is TaskStatus.SCHEDULED:
             failed = sum(1 for a in s.attempts if a.error)
@@ -200,6 +200,9 @@ class _Teller:
         w = self._w
         if s.reason:
             yield w.say("task", "because", reason=w.code("waits", s.reason))
+        if s.left:
+            named = w.join(self._names.category(s.system, c) for c in s.left)
+            yield w.say("task", "late_there" if s.late else "left", categories=named)
         error = s.attempts[-1].error if s.attempts else None
         if s.status is TaskStatus.HELD and error and error != s.reason:
             yield w.say("task", "because", reason=w.code("waits", error))

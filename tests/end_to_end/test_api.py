@@ -23,7 +23,7 @@ from kafka import TopicPartition
 from keshi.dev.postgres import create_database, drop_database
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.ledger.migrate import migrate
-from keshi.orchestrator.ledger.port import Batch, ClosureRow, ObligationRow
+from keshi.orchestrator.ledger.port import Batch, ClosureRow, ObligationRow, QuarantineRow
 from keshi.orchestrator.ledger.postgres import PostgresLedger, connect
 from keshi.orchestrator.tokens import Role, new_token
 from keshi.runtime import topics
@@ -393,6 +393,159 @@ def test_a_closure_is_read_byte_for_byte_and_its_reasons_beside_it(place: Place,
     }
     assert one not in listed
     assert api.post("billing", "/v1/tasks:begin", {"tasks": [begin(one)]}).json()["tasks"][0]["reason"] == "closed"
+
+
+# --- who asks for many
+
+
+def ids(response: httpx.Response) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [r["state"]["request_id"] for r in response.json()["requests"]]
+
+
+def test_requests_are_found_by_what_is_asked_for(place: Place, api: Api) -> None:
+    """Each filter reaches the ledger; together they narrow; what was asked for of outcomes is shown."""
+    one, other = place.seed.request(), place.seed.request(action=Action.SUSPEND_USE)
+    close(place, one, "of no matter")
+    ended = ev.TaskEnded(
+        system="crm",
+        outcomes=(
+            CategoryOutcome(
+                category="contacts", outcome=Outcome.REFUSED, decided_by=DecidedBy.PERSON, ground="own.not-this-person"
+            ),
+        ),
+    )
+    place.seed.happen(other, ended)
+    for query, found, left_out in (
+        ("state=closed", one, other),
+        ("state=open&state=waiting", other, one),
+        ("action=suspend_use", other, one),
+        ("ground=own.not-this-person", other, one),
+        ("system=crm&outcome=refused", other, one),
+        ("closed_from=2026-01-01T00:00:00Z", one, other),
+        ("due_before=2099-01-01T00:00:00Z", other, one),
+        ("regime=appi&late=false&held=false&arrived_until=2099-01-01T00:00:00Z", other, None),
+    ):
+        listed = ids(api.get("reader", f"/v1/requests?limit=200&{query}"))
+        assert found in listed, query
+        assert left_out not in listed, query
+    (line,) = (
+        r
+        for r in api.get("reader", "/v1/requests?outcome=refused&limit=200").json()["requests"]
+        if r["state"]["request_id"] == other
+    )
+    (matched,) = line["matched"]
+    assert (matched["system"], matched["category"], matched["ground"]) == ("crm", "contacts", "own.not-this-person")
+    assert other in ids(api.get("operator", "/v1/requests?ground=own.not-this-person"))
+
+
+def test_a_cursor_is_good_for_its_own_question_alone(place: Place, api: Api) -> None:
+    for _ in range(3):
+        place.seed.request()
+    first = api.get("reader", "/v1/requests?limit=1&state=open").json()["next"]
+    assert api.get("reader", f"/v1/requests?limit=2&state=open&cursor={first}").status_code == 200
+    number, _, mac = first.partition(".")
+    for query in (
+        f"state=closed&cursor={first}",
+        f"cursor={first}",
+        f"state=open&cursor={number}.{mac[::-1]}",
+        f"state=open&cursor=A{number}.{mac}",
+        "state=open&cursor=hanako",
+        "state=open&cursor=.",
+        "state=open&cursor=%C3%A9.%C3%A9",
+    ):
+        response = api.get("reader", f"/v1/requests?{query}")
+        problem(response, 422, "cursor_invalid")
+        assert "hanako" not in response.text
+    problem(api.get("reader", f"/v1/requests?cursor={'x' * 401}"), 422, "invalid")
+
+
+def test_a_person_is_found_by_any_identifier_open_and_closed(place: Place, api: Api) -> None:
+    """In the body, normalised, also long after; together with filters; and page by page."""
+    one, other = place.seed.request(), place.seed.request()
+    close(place, one, "of no matter")
+    email = next(i.value for i in HANAKO if i.type == "email")
+    asked = {"identifiers": [{"type": "email", "value": email.upper()}], "limit": 200}
+    assert {one, other} <= set(ids(api.post("reader", "/v1/requests:search", asked)))
+    assert one in ids(api.post("decider", "/v1/requests:search", {**asked, "state": ["closed"]}))
+    assert other not in ids(api.post("decider", "/v1/requests:search", {**asked, "state": ["closed"]}))
+    page = api.post("reader", "/v1/requests:search", {**asked, "limit": 1}).json()
+    rest = api.post("reader", "/v1/requests:search", {**asked, "limit": 1, "cursor": page["next"]})
+    assert ids(rest) != [page["requests"][0]["state"]["request_id"]]
+    stranger = {"identifiers": [{"type": "email", "value": "nobody@customer.example"}]}
+    assert ids(api.post("reader", "/v1/requests:search", stranger)) == []
+    stolen = api.post("reader", "/v1/requests:search", {**stranger, "cursor": page["next"]})
+    problem(stolen, 422, "cursor_invalid")
+    problem(api.post("operator", "/v1/requests:search", asked), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "reason"),
+    [
+        ({"identifiers": []}, "identifiers", "too_short"),
+        ({}, "identifiers", "Field required"),
+        ({"identifiers": [{"type": "email", "value": "hanako"}]}, "identifiers.0", "is not an e-mail address"),
+        ({"identifiers": [{"type": "hanako", "value": "x"}]}, "identifiers.0.type", "string_pattern_mismatch"),
+        ({"identifiers": [{"type": "email", "value": "a@b.example"}], "hanako": 1}, "", "a field that this version"),
+    ],
+)
+def test_a_search_that_cannot_be_read_repeats_nothing(api: Api, body: Any, field: str, reason: str) -> None:
+    response = api.post("reader", "/v1/requests:search", body)
+    told = problem(response, 422, "invalid")
+    assert any(e["field"] == field and reason in e["reason"] for e in told["errors"]), told
+    assert "hanako" not in response.text
+
+
+def test_an_account_says_all_that_is_known_open_and_closed(place: Place, api: Api) -> None:
+    """With the words of those who decided for readers and deciders; operators get none of it."""
+    one = place.seed.request()
+    account = api.get("reader", f"/v1/requests/{one}/account").json()
+    assert account["closure"] is None
+    assert {s["system"]: s["status"] for s in account["account"]["systems"]}["billing"] == "open"
+    words = "裁判所の命令 / kept for a claim"
+    record = close(place, one, words)
+    told = api.get("decider", f"/v1/requests/{one}/account")
+    assert f'"closure":{record}}}' in told.text
+    (decision,) = (d for s in told.json()["account"]["systems"] for d in s["decisions"])
+    assert (decision["person"], decision["words"]) == ("staff:kato", words)
+    assert told.json()["account"]["obligations"][0]["until"] == "2033-03-31"
+    problem(api.get("operator", f"/v1/requests/{one}/account"), 403, "forbidden")
+    problem(api.get("reader", f"/v1/requests/{uuid4()}/account"), 404, "request_unknown")
+
+
+def test_an_export_has_records_verbatim_and_stays_on_record(place: Place, api: Api) -> None:
+    one = place.seed.request()
+    record = close(place, one, "of no matter")
+    page = api.post("reader", "/v1/requests:export", {"state": ["closed"], "limit": 200})
+    assert f'"closure":{record}}}' in page.text
+    assert one in {r["request"]["request_id"] for r in page.json()["requests"]}
+    note = {
+        "purpose": "authority:ppc-1",
+        "form": "csv",
+        "filters": '{"state":["closed"]}',
+        "requests": 1,
+        "lines": 1,
+        "sha256": "a" * 64,
+    }
+    made = api.post("reader", "/v1/exports", note)
+    assert (made.status_code, made.json()["person"], made.json()["purpose"]) == (201, "test:reader", "authority:ppc-1")
+    listed = api.get("decider", "/v1/exports?limit=1").json()
+    assert listed["exports"][0] == made.json()
+    told = problem(api.post("reader", "/v1/exports", {**note, "purpose": "for hanako"}), 422, "invalid")
+    assert told["errors"][0]["field"] == "purpose"
+
+
+def test_operators_see_how_keshi_runs(place: Place, api: Api) -> None:
+    place.seed.request(partition=1)
+    with place.seed.cycle(1) as tx:
+        lost = QuarantineRow("commands", 1, 7, "not_json", None, 12, place.seed.keys.seal_payload(b"hanako"))
+        tx.write(Batch(quarantine=[lost]))
+    lanes = api.get("operator", "/v1/lanes").json()["lanes"]
+    assert any(x["stage"] == "reports" and x["partition"] == 1 and x["next_due"] for x in lanes)
+    found = api.get("operator", "/v1/quarantine?limit=1")
+    (message,) = found.json()["messages"]
+    assert (message["stage"], message["offset"], message["reason"]) == ("commands", 7, "not_json")
+    assert lost.sealed not in found.text
 
 
 # --- people who decide
