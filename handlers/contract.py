@@ -35,14 +35,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import ClassVar, Final, Self, TypeVar
 
 from keshi.handlers.errors import GiveToPerson, LeaseEnded
 from keshi.runtime import failpoints
-from keshi.schemas.commands import Action
+from keshi.schemas.commands import Action, Regime
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.outcomes import Residue
 from keshi.schemas.tasks import Found, Mode, RetentionRule
@@ -116,6 +116,10 @@ class Work:
     identifiers: tuple[Identifier, ...]
     as_of: date
     """The day on which retention periods are judged."""
+    arrived_at: datetime | None = None
+    """When the person's request reached the company."""
+    regime: Regime | None = None
+    """The body of rules that the request rests on."""
     mode: Mode = Mode.ACT
     attempt: int = 1
     retention: tuple[RetentionRule, ...] = ()
@@ -184,7 +188,21 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The record is no longer there."""
+    """The record is no longer there. `reason` stands in the record where this is somebody else's word: a code."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotHeld:
+    """Who was asked holds nothing of the person. `reason` as above."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotSearchable:
+    """Who would have to be asked knows none of the identifiers at hand, and was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +226,26 @@ class Active:
 
 
 @dataclass(frozen=True, slots=True)
+class UnderWay:
+    """The system has taken it on and is not done yet: look again after this time.
+
+    Attributes:
+        check_after_seconds: At least 1.
+        late: The system's own date for it has passed.
+    """
+
+    check_after_seconds: int
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The system says that it will not do it. A person has to look at it, under this code."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retained:
     """The record is there because the law asks for it.
 
@@ -222,7 +260,9 @@ class Retained:
     restricted: bool
 
 
-State = Gone | Anonymised | Suspended | ProvisionStopped | Active | Retained
+State = (
+    Gone | NotHeld | NotSearchable | Anonymised | Suspended | ProvisionStopped | Active | UnderWay | Declined | Retained
+)
 
 
 @dataclass(frozen=True, slots=True)

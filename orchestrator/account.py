@@ -28,7 +28,10 @@ class DecisionView(Model):
 
 
 class Standing(Model):
-    """One system of the plan: what has become of its task so far. `after` names those that it still waits for."""
+    """One system of the plan: what has become of its task so far.
+
+    `after` names those that it still waits for; `left` are categories that the last check found not done.
+    """
 
     system: Name
     status: TaskStatus
@@ -37,6 +40,7 @@ class Standing(Model):
     since: Moment | None = None
     next_at: Moment | None = None
     late: bool = False
+    left: tuple[Name, ...] = ()
     after: tuple[Name, ...] = ()
     found: dict[Name, Count] = Field(default_factory=dict)
     searched: tuple[IdentifierType, ...] = ()
@@ -162,6 +166,7 @@ def _standing(state: State, plan: Plan, planned: PlannedTask, opened: Opened, no
         since=_since(task),
         next_at=task.next_at,
         late=late(task, now),
+        left=task.left,
         after=_still_before(state.tasks, plan, planned),
         found=task.counts,
         searched=task.searched,
@@ -175,7 +180,7 @@ def _standing(state: State, plan: Plan, planned: PlannedTask, opened: Opened, no
 
 
 def late(task: TaskProgress, now: datetime) -> bool:
-    """Whether a person has not decided yet, or a worker has not been heard of when it should have been."""
+    """Whether a person has not decided yet, a worker has not been heard of, or its system is past its own date."""
     silent = task.status is TaskStatus.OPEN and task.next_at is not None and task.next_at <= now
     return not task.ended and (task.late or silent)
 

@@ -13,7 +13,7 @@ from keshi.schemas.commands import Action
 from keshi.schemas.grounds import grounds
 from keshi.schemas.inventory import PlannedTask
 from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
-from keshi.schemas.reports import Accepted, Completed, Failed, Intent, Report, signature
+from keshi.schemas.reports import Accepted, Completed, Failed, Intent, Left, Report, signature
 from keshi.schemas.requests import TaskStatus
 from keshi.schemas.tasks import Mode, StopReason
 
@@ -23,6 +23,7 @@ LEGAL: Mapping[Action, frozenset[Outcome]] = {
             Outcome.ERASED,
             Outcome.ANONYMISED,
             Outcome.NOT_FOUND,
+            Outcome.NOT_SEARCHABLE,
             Outcome.RETAINED_BY_LAW,
             Outcome.ALTERNATIVE_MEASURE,
         }
@@ -32,6 +33,10 @@ LEGAL: Mapping[Action, frozenset[Outcome]] = {
     Action.STOP_PROVISION: frozenset({Outcome.PROVISION_STOPPED, Outcome.NOT_FOUND, Outcome.ALTERNATIVE_MEASURE}),
 }
 """What a worker may say of an act. Refusals and impossibilities are decided by people and plans."""
+
+
+PATIENCE = 500
+"""Attempts. A system that puts its date off again and again is late then, too."""
 
 
 class NotAuthentic(Exception):  # noqa: N818 - it is a finding
@@ -85,9 +90,8 @@ def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease)
         return
     outcomes = message.outcomes
     if lease.mode is Mode.CHECK:
-        remaining = any(o.outcome is Outcome.NOT_STARTED for o in outcomes)
-        if remaining and not turn.state.withdrawn and task.refusal is None:
-            again(turn, task, "not_done_yet", None)
+        left = tuple(dict.fromkeys(o.category for o in outcomes if o.outcome is Outcome.NOT_STARTED))
+        if left and _stays_open(turn, task, message.left or Left(), left):
             return
         outcomes = tuple(_why_left(o, task) for o in outcomes)
     turn.add(
@@ -104,6 +108,38 @@ def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease)
         )
     )
     turn.start()
+
+
+def _stays_open(turn: Turn, task: TaskProgress, left: Left, categories: tuple[str, ...]) -> bool:
+    """Whether a task goes on of which a check found something not done.
+
+    What its system is still working on may yet be done, also after a withdrawal: nobody can say before how it ends. As
+    long as the system's own date has not passed it is waited for and costs no attempt. Then it is late, and shows so.
+    """
+    if task.refusal is not None:
+        return False
+    if left.check_after_seconds is not None and task.status is not TaskStatus.HELD:
+        if left.late or task.attempt >= PATIENCE:
+            again(turn, task, left.asks or "overdue_there", left.check_after_seconds, left=categories)
+        else:
+            turn.add(
+                ev.TaskGoesOn(
+                    system=task.system,
+                    attempt=task.attempt,
+                    check_at=turn.later(left.check_after_seconds),
+                    reason=left.asks or "under_way",
+                    late=left.asks is not None,
+                    left=categories,
+                )
+            )
+        return True
+    if turn.state.withdrawn:
+        return False
+    if left.asks:
+        turn.hold(task, "handler_asks", left.asks)
+    else:
+        again(turn, task, "not_done_yet", None)
+    return True
 
 
 def _why_left(outcome: CategoryOutcome, task: TaskProgress) -> CategoryOutcome:
@@ -168,8 +204,11 @@ def _failed(turn: Turn, task: TaskProgress, message: Failed) -> None:
         again(turn, task, message.error, message.retry_after_seconds)
 
 
-def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None) -> None:
-    """Schedule the next attempt, or ask a person when they are spent. What is held stays with the person."""
+def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None, *, left: tuple[str, ...] = ()) -> None:
+    """Schedule the next attempt, or ask a person when they are spent. What is held stays with the person.
+
+    With `left`, categories that its system should have done by now, the task is late meanwhile.
+    """
     if task.status is TaskStatus.HELD:
         return
     policy = turn.ctx.policy
@@ -184,5 +223,7 @@ def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None)
                 attempt=task.attempt,
                 error=error,
                 next_at=turn.later(max(wait, retry_after or 0)),
+                late=bool(left),
+                left=left,
             )
         )

@@ -84,6 +84,8 @@ def task_message(state: State, plan: Plan, system: str, now: datetime) -> Task:
         retention=planned.retention,
         sealed=case.sealed[system],
         as_of=now.date(),
+        arrived_at=case.arrival.at,
+        regime=case.regime,
         traceparent=case.traceparent,
     )
 

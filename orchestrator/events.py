@@ -106,13 +106,18 @@ class TaskIdentified(Fact):
 
 
 class TaskGoesOn(Fact):
-    """The system works on by itself (`accepted`) or an act is being waited for; a check follows."""
+    """The system works on by itself (`accepted`, `under_way`) or an act is being waited for; a check follows.
+
+    `left` names the categories that are not done. With `late` a person should look at it meanwhile.
+    """
 
     kind: Literal["task_goes_on"] = "task_goes_on"
     system: str
     attempt: int
     check_at: datetime
     reason: str
+    late: bool = False
+    left: tuple[str, ...] = ()
 
 
 class TaskFailed(Fact):
@@ -121,6 +126,8 @@ class TaskFailed(Fact):
     attempt: int
     error: str
     next_at: datetime
+    late: bool = False
+    left: tuple[str, ...] = ()
 
 
 class TaskHeld(Fact):

@@ -18,7 +18,7 @@ class TaskProgress(BaseModel):
     """One task of a request.
 
     `next_at` is the next moment at which something happens by itself. `spent` counts attempts since a person
-    last decided; `acts_before` is how many acts had been entered then.
+    last decided. `left` are the categories that the last check found not done; `late` stays on from check to check.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +32,7 @@ class TaskProgress(BaseModel):
     reason: str | None = None
     next_at: datetime | None = None
     late: bool = False
+    left: tuple[str, ...] = ()
     held_digest: str | None = None
     approved_digest: str | None = None
     refusal: ev.TaskDecided | None = None
@@ -121,6 +122,8 @@ class State(BaseModel):
                     attempt=t.attempt,
                     reason=t.reason,
                     next_at=t.next_at,
+                    late=t.late or None,
+                    left=t.left or None,
                     outcomes=t.outcomes,
                 )
                 for t in self.tasks.values()
@@ -172,6 +175,7 @@ def _dispatched(state: State, e: ev.TaskDispatched, at: datetime) -> Mapping[str
     task = state.tasks[e.system]
     if e.again:
         return _task(state, e.system, next_at=e.next_at)
+    goes_on = e.mode is Mode.CHECK and task.status is TaskStatus.SCHEDULED
     return _task(
         state,
         e.system,
@@ -181,7 +185,8 @@ def _dispatched(state: State, e: ev.TaskDispatched, at: datetime) -> Mapping[str
         spent=task.spent + 1,
         reason=None,
         next_at=e.next_at,
-        late=False,
+        late=task.late and goes_on,
+        left=task.left if goes_on else (),
         attempts=(*_end_attempt(task, at), AttemptRecord(attempt=e.attempt, mode=e.mode.value, started=at)),
     )
 
@@ -215,6 +220,10 @@ def _identified(state: State, e: ev.TaskIdentified, at: datetime) -> Mapping[str
     return {**change, "case": case.model_copy(update={"sealed": sealed})}
 
 
+_WAITED_FOR = frozenset({"withdrawn", "refused"})
+"""Why an act is being waited for that was under way when nobody wanted it any more."""
+
+
 def _goes_on(state: State, e: ev.TaskGoesOn, at: datetime) -> Mapping[str, Any]:
     task = state.tasks[e.system]
     return _task(
@@ -222,9 +231,11 @@ def _goes_on(state: State, e: ev.TaskGoesOn, at: datetime) -> Mapping[str, Any]:
         e.system,
         status=TaskStatus.SCHEDULED,
         mode=Mode.CHECK,
-        spent=task.spent - (e.reason == "accepted"),  # a system that works on has not failed
+        spent=task.spent - (e.reason not in _WAITED_FOR),  # a system that works on has not failed
         reason=e.reason,
         next_at=e.check_at,
+        late=e.late,
+        left=e.left,
         attempts=_end_attempt(task, at),
     )
 
@@ -237,6 +248,8 @@ def _failed(state: State, e: ev.TaskFailed, at: datetime) -> Mapping[str, Any]:
         status=TaskStatus.SCHEDULED,
         reason=e.error,
         next_at=e.next_at,
+        late=task.late or e.late,
+        left=e.left or task.left,
         attempts=_end_attempt(task, at, error=e.error),
     )
 
@@ -287,6 +300,7 @@ def _ended(state: State, e: ev.TaskEnded, at: datetime) -> Mapping[str, Any]:
         reason=None,
         next_at=None,
         late=False,
+        left=(),
         outcomes=e.outcomes,
         counts=e.counts,
         digest=e.digest,

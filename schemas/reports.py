@@ -43,8 +43,22 @@ class Accepted(_Report):
     hmac: Digest
 
 
+class Left(Model):
+    """What a system says of that which a check found not done: when to look again, and whether that is late.
+
+    `asks` is why a person has to look at some of it.
+    """
+
+    check_after_seconds: Annotated[int, Field(ge=1, le=2_592_000)] | None = None
+    late: bool = False
+    asks: Code | None = None
+
+
 class Completed(_Report):
-    """The worker's own check of the whole union has passed. `hmac` is over all the rest."""
+    """The worker's own check of the whole union has passed. `hmac` is over all the rest.
+
+    A check says `not_started` of what is not done; `left` is what the system says of that, if it says anything.
+    """
 
     kind: Literal["completed"] = "completed"
     mode: Mode
@@ -53,6 +67,7 @@ class Completed(_Report):
     searched: tuple[IdentifierType, ...]
     outcomes: Annotated[tuple[CategoryOutcome, ...], Field(min_length=1, max_length=300)]
     residue: Annotated[tuple[Residue, ...], Field(max_length=100)] = ()
+    left: Left | None = None
     checked_at: Moment
     hmac: Digest
 

@@ -41,6 +41,8 @@ class TaskState(Model):
     attempt: Count
     reason: Code | None = None
     next_at: Moment | None = None
+    late: Literal[True] | None = None
+    left: Annotated[tuple[Name, ...], Field(description="Categories that the last check found not done.")] | None = None
     outcomes: tuple[CategoryOutcome, ...] = ()
 
 

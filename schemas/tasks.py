@@ -19,7 +19,7 @@ from keshi.schemas.base import (
     Sealed,
     Traceparent,
 )
-from keshi.schemas.commands import Action
+from keshi.schemas.commands import Action, Regime
 from keshi.schemas.identifiers import Identifier, IdentifierType
 
 MAX_TASKS = 200
@@ -65,6 +65,8 @@ class Task(Model):
     retention: tuple[RetentionRule, ...] = ()
     sealed: Annotated[tuple[Sealed, ...], Field(min_length=1, max_length=20)]
     as_of: date = Field(description="The day on which retention periods are judged.")
+    arrived_at: Moment | None = Field(default=None, description="When the request reached the company.")
+    regime: Regime | None = None
     traceparent: Traceparent | None = None
 
 

@@ -6,10 +6,23 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from keshi.handlers.contract import Active, Anonymised, Gone, ProvisionStopped, Retained, State, Suspended
+from keshi.handlers.contract import (
+    Active,
+    Anonymised,
+    Declined,
+    Gone,
+    NotHeld,
+    NotSearchable,
+    ProvisionStopped,
+    Retained,
+    State,
+    Suspended,
+    UnderWay,
+)
 from keshi.handlers.errors import GiveToPerson, Retry
 from keshi.schemas.commands import Action
 from keshi.schemas.outcomes import CategoryOutcome, Outcome
+from keshi.schemas.reports import Left
 from keshi.schemas.tasks import Found, Mode
 
 MAX_OUTCOMES: Final = 300
@@ -58,7 +71,7 @@ def judge(case: Case) -> tuple[CategoryOutcome, ...]:
     Raises:
         NotVerified: a record is not in the state that was asked for.
         GiveToPerson: the handler did not say the state of every record, or searched by nothing and found nothing,
-            which is not the same as "nothing is there".
+            which is not the same as "nothing is there"; or the system will not do what was asked for.
     """
     if len(case.states) != len(case.union):
         raise GiveToPerson("verify_misaligned")
@@ -72,12 +85,34 @@ def judge(case: Case) -> tuple[CategoryOutcome, ...]:
     raise GiveToPerson("too_many_outcomes")
 
 
+def goes_on(case: Case) -> int | None:
+    """Seconds after which to look again at an act that its system is still working on; None for any other."""
+    under_way = [s.check_after_seconds for s in case.states if isinstance(s, UnderWay)]
+    if not under_way or len(case.states) != len(case.union):
+        return None
+    rest = (s for s in case.states if not isinstance(s, UnderWay))
+    return max(1, min(under_way)) if all(_done(case.action, s) for s in rest) else None
+
+
+def left(states: Iterable[State]) -> Left | None:
+    """What the system says of that which a check found not done; None where it says nothing."""
+    everything = list(states)
+    under_way = [s for s in everything if isinstance(s, UnderWay)]
+    asks = next((s.code for s in everything if isinstance(s, Declined)), None)
+    if not under_way and asks is None:
+        return None
+    after = min((max(1, s.check_after_seconds) for s in under_way), default=None)
+    return Left(check_after_seconds=after, late=any(s.late for s in under_way), asks=asks)
+
+
 def _ending(action: Action, mode: Mode, state: State) -> _Ending:
     done = _done(action, state)
     if done:
         return done
     if mode is Mode.CHECK:
         return _Ending(Outcome.NOT_STARTED, reason=WITHDRAWN)
+    if isinstance(state, Declined):
+        raise GiveToPerson(state.code)
     raise NotVerified
 
 
@@ -85,15 +120,19 @@ def _done(action: Action, state: State) -> _Ending | None:
     """How a record in this state has ended; None while what was asked for has not happened to it."""
     if isinstance(state, Retained):
         return _retained(action, state)
+    if isinstance(state, NotHeld):
+        return _Ending(Outcome.NOT_FOUND, reason=state.reason)
+    if isinstance(state, NotSearchable):
+        return _Ending(Outcome.NOT_SEARCHABLE)
     if action is Action.ERASE:
-        return _ERASED.get(type(state))
+        return _Ending(Outcome.ERASED, reason=state.reason) if isinstance(state, Gone) else _ERASED.get(type(state))
     if isinstance(state, Gone | Anonymised):
         # It vanished by itself, or by an erasure that is not ours to count here.
         return _Ending(Outcome.NOT_FOUND)
     return _OTHERS.get((action, type(state)))
 
 
-_ERASED: Final[dict[type, _Ending]] = {Gone: _Ending(Outcome.ERASED), Anonymised: _Ending(Outcome.ANONYMISED)}
+_ERASED: Final[dict[type, _Ending]] = {Anonymised: _Ending(Outcome.ANONYMISED)}
 _OTHERS: Final[dict[tuple[Action, type], _Ending]] = {
     (Action.SUSPEND_USE, Suspended): _Ending(Outcome.SUSPENDED),
     (Action.RESUME_USE, Active): _Ending(Outcome.RESUMED),
@@ -135,9 +174,9 @@ def _untils(items: Iterable[int], endings: Sequence[_Ending]) -> Iterable[date]:
     return (u for u in (endings[i].until for i in items) if u)
 
 
-def _rank(group: tuple[_Ending, list[int]]) -> tuple[str, str, date]:
+def _rank(group: tuple[_Ending, list[int]]) -> tuple[str, str, date, str]:
     ending = group[0]
-    return ending.outcome.value, ending.ground or "", ending.until or date.min
+    return ending.outcome.value, ending.ground or "", ending.until or date.min, ending.reason or ""
 
 
 def _rounded(ending: _Ending, coarse: _Coarseness) -> _Ending:

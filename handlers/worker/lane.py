@@ -307,6 +307,8 @@ def _work(job: Job, answer: Unwrapped) -> Work:
         categories=task.categories,
         identifiers=answer.identifiers,
         as_of=task.as_of,
+        arrived_at=task.arrived_at,
+        regime=task.regime,
         mode=task.mode,
         attempt=task.attempt,
         retention=task.retention,

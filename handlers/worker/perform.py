@@ -14,7 +14,7 @@ from keshi.handlers.errors import LeaseEnded, Retry, code_of
 from keshi.handlers.worker import reports
 from keshi.handlers.worker.book import Book
 from keshi.handlers.worker.jobs import Job
-from keshi.handlers.worker.judge import Case, identified, judge
+from keshi.handlers.worker.judge import Case, goes_on, identified, judge, left
 from keshi.handlers.worker.pool import Pool, Urgency
 from keshi.handlers.worker.steps import Steps
 from keshi.runtime import failpoints
@@ -146,13 +146,19 @@ class Performer:
                 self._book.fail(job, e)
 
     def _conclude(self, job: Job, go: Go, verified: Verified) -> None:
-        task, begin = job.task, job.begin
+        task, version = job.task, self._book.version
         if task.mode is Mode.IDENTIFY:
-            outcomes = identified(task.categories)
-        else:
-            searched = begin.searched if begin else ()
-            outcomes = judge(Case(task.action, task.mode, task.categories, searched, go.union, verified.states))
-        self._book.report(job, reports.completed(job, self._book.version, go, outcomes, verified.residue))
+            self._book.report(job, reports.completed(job, version, go, identified(task.categories)))
+            return
+        searched = job.begin.searched if job.begin else ()
+        case = Case(task.action, task.mode, task.categories, searched, go.union, verified.states)
+        after = goes_on(case) if task.mode is Mode.ACT else None
+        if after is not None:
+            self._book.report(job, reports.accepted(job, version, go, Accepted(after)))
+            return
+        outcomes = judge(case)
+        open_ = left(verified.states) if task.mode is Mode.CHECK else None
+        self._book.report(job, reports.completed(job, version, go, outcomes, verified.residue, open_))
 
     # --- leases
 

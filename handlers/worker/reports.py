@@ -11,7 +11,7 @@ from keshi.handlers.contract import Handler
 from keshi.handlers.errors import MAX_RETRY_AFTER_SECONDS, GiveToPerson, RetryAfter, code_of
 from keshi.handlers.worker.jobs import Job
 from keshi.schemas.outcomes import CategoryOutcome, Residue
-from keshi.schemas.reports import UNSIGNED, Accepted, Completed, Failed, HandlerVersion, Intent, signed_text
+from keshi.schemas.reports import UNSIGNED, Accepted, Completed, Failed, HandlerVersion, Intent, Left, signed_text
 from keshi.schemas.tasks import Go, Mode
 
 AnyReport = Accepted | Completed | Failed
@@ -56,8 +56,9 @@ def completed(
     go: Go,
     outcomes: Sequence[CategoryOutcome],
     residue: Sequence[Residue] = (),
+    left: Left | None = None,
 ) -> Completed:
-    """The check of the whole union has passed.
+    """The check of the whole union has passed, or says what is not done.
 
     Raises:
         GiveToPerson: more kinds of residue than a report can hold.
@@ -72,6 +73,7 @@ def completed(
         searched=job.begin.searched if job.begin else (),
         outcomes=tuple(outcomes),
         residue=tuple(residue),
+        left=left,
         checked_at=datetime.now(UTC),
         hmac=UNSIGNED,
     )

@@ -18,7 +18,7 @@ from keshi.schemas.base import canonical
 from keshi.schemas.closure import GENESIS
 from keshi.schemas.commands import Action, Arrival, Assessment, Decision, Regime, Requester, Scope
 from keshi.schemas.outcomes import CategoryOutcome, Outcome
-from keshi.schemas.reports import UNSIGNED, Completed, Failed, HandlerVersion, Intent, signed
+from keshi.schemas.reports import UNSIGNED, Completed, Failed, HandlerVersion, Intent, Left, signed
 from keshi.schemas.requests import Coordinates, RequestStatus, TaskStatus
 from keshi.schemas.tasks import Begin, Found, Mode
 from kit.samples import inventory
@@ -30,6 +30,12 @@ INVENTORY = inventory(mail={"actions": None}, shop={"record_limit": 4})
 PLAN = make_plan(INVENTORY, inventory_hash(INVENTORY), Action.ERASE, Scope(), ["email"])
 SECRET = "5" * 64
 HANDLER = HandlerVersion(name="model", version="1")
+SAYS = (
+    Left(check_after_seconds=5),
+    Left(check_after_seconds=5, late=True),
+    Left(asks="declined"),
+    Left(check_after_seconds=5, asks="declined"),
+)
 
 
 def case() -> ev.Case:
@@ -191,9 +197,9 @@ class Machine(RuleBasedStateMachine):
                 self.destroyed.add(item.ref)
 
     @precondition(lambda self: bool(self.leases))
-    @rule(n=st.integers(0, 20))
-    def complete(self, n: int) -> None:
-        """An honest worker reports what it sees of its union; it does so only if that is a result."""
+    @rule(n=st.integers(0, 20), says=st.sampled_from([None, *SAYS]))
+    def complete(self, n: int, says: Left | None) -> None:
+        """An honest worker reports what it sees of its union, and what the shop says of that which is not done."""
         lease = self.leases[n % len(self.leases)]
         if not lease.granted_at:
             return
@@ -219,7 +225,7 @@ class Machine(RuleBasedStateMachine):
         report = Completed(
             request_id=RID, system="shop", attempt=lease.attempt, handler=HANDLER, at=self.now, mode=lease.mode,
             lease_id=lease.lease_id, digest=lease.digest, searched=(), outcomes=tuple(said), checked_at=self.now,
-            hmac=UNSIGNED,
+            left=says if left else None, hmac=UNSIGNED,
         )  # fmt: skip
         self.turn(completion.report, signed(report, SECRET))
 

@@ -70,6 +70,8 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
 def text_of(node: ast.AST | None, constants: Mapping[str, str]) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
+    if isinstance(node, ast.BoolOp):
+        return text_of(node.values[-1], constants)
     return constants.get(node.id) if isinstance(node, ast.Name) else None
 
 
@@ -102,6 +104,9 @@ def literals() -> Mapping[str, set[str]]:
 _POSITIONAL = {"_known": ("reason", 2), "not_started": ("reason", 1), "check_when_quiet": ("waits", 2)} | {
     "again": ("waits", 2),
     "GiveToPerson": ("waits", 0),
+    "Declined": ("waits", 0),
+    "Gone": ("reason", 0),
+    "NotHeld": ("reason", 0),
     "Retry": ("waits", 0),
     "RetryAfter": ("waits", 1),
 }
