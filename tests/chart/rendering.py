@@ -21,6 +21,8 @@ _HELM_SECONDS: Final = 60
 Object = dict[str, Any]
 """One object of Kubernetes, or a part of one."""
 
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 class RefusedError(Exception):
     """Helm said no; the text is what it said."""
@@ -56,9 +58,10 @@ def template(case: str, *arguments: str) -> str:
     return call("template", "keshi", str(CHART), "--namespace=privacy", *values_of(case), *arguments)
 
 
+@cache
 def render(case: str, *arguments: str) -> list[Object]:
-    """All objects of a case; `arguments` are more of Helm's own, such as `--set=…`."""
-    return [d for d in yaml.safe_load_all(template(case, *arguments)) if d]
+    """All objects of a case, for all who ask; `arguments` are more of Helm's own, such as `--set=…`."""
+    return [d for d in yaml.load_all(template(case, *arguments), Loader=_Loader) if d]
 
 
 def kinds(objects: list[Object], kind: str) -> dict[str, Object]:

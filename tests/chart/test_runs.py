@@ -23,8 +23,8 @@ from keshi.dev.processes import Part, PartSpec, answers
 from keshi.dev.programs import INVENTORY
 from keshi.orchestrator.tokens import Role, new_token
 
-START_SECONDS: Final = 60
-ONCE_SECONDS: Final = 60
+START_SECONDS: Final = 120
+ONCE_SECONDS: Final = 120
 
 
 class Cluster:
