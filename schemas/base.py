@@ -103,7 +103,7 @@ def _simple(data: Any) -> bool:
     if kind is str or data is None or kind is bool:
         return True
     if kind is int:
-        return -MAX_SAFE_INTEGER <= data <= MAX_SAFE_INTEGER
+        return bool(-MAX_SAFE_INTEGER <= data <= MAX_SAFE_INTEGER)
     if kind is dict:
         return all(type(k) is str and k.isascii() and _simple(v) for k, v in data.items())
     return all(map(_simple, data)) if kind in _LISTS else False
