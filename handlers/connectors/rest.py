@@ -5,6 +5,7 @@ Errors leave here as those of `keshi.handlers.errors`, without address or body, 
 
 import json
 import re
+import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +35,10 @@ class Reply:
         return f"Reply({self.status})"
 
 
+Inspect = Callable[[bytes, Mapping[str, str]], None]
+"""Looks at the body and the headers of a good answer before anything is read of it, and raises what it finds wrong."""
+
+
 class Rest:
     """One API, shared by the threads of a worker.
 
@@ -41,19 +46,29 @@ class Rest:
         url: Its base address.
         token: Sent as a bearer token (RFC 6750).
         setting: The name of the setting that holds the address, for the message.
+        tls: Whom to trust, and the certificate to show; by default the system's authorities, and none.
 
     Raises:
         ConfigurationError: `url` is no address of HTTP.
     """
 
-    def __init__(self, url: str, token: str, *, setting: str) -> None:
+    def __init__(self, url: str, token: str, *, setting: str, tls: ssl.SSLContext | None = None) -> None:
         if not re.match(r"https?://[^/\s]", url):
             raise ConfigurationError(f"{setting} is not set to an address: https://host")
+        headers = {"Authorization": f"Bearer {token}"}
         # No proxy out of the environment: nobody decided that personal data goes through it.
-        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+        self._http = httpx.Client(base_url=url, headers=headers, trust_env=False, verify=tls or True)
 
     def call(
-        self, task: Work, method: str, path: str, *, body: Any = None, allow: Collection[int] = (), query: Any = None
+        self,
+        task: Work,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        allow: Collection[int] = (),
+        query: Any = None,
+        inspect: Inspect | None = None,
     ) -> Reply:
         """Make one call.
 
@@ -64,13 +79,28 @@ class Rest:
             body: Sent as JSON.
             allow: Statuses besides 2xx that the caller knows how to take.
             query: Parameters of the address. Nothing about a person belongs here: addresses end up in logs.
+            inspect: See there.
 
         Raises:
             LeaseEnded: the time is over, and no call was made.
             Retry: passing trouble, or something that operations can set right: a token, a right.
             GiveToPerson: the API refuses this very call.
         """
-        return self._call(task.limit, method, path, body, query, frozenset(allow))
+        answer, text = self._call(task.limit, method, path, body, query, frozenset(allow))
+        if inspect is not None and answer.is_success:
+            inspect(text, answer.headers)
+        try:
+            return Reply(answer.status_code, json.loads(text) if text else None)
+        except ValueError:
+            raise Retry("answer_not_json") from None
+
+    def document(self, task: Work, path: str) -> bytes:
+        """What stands under a path, as it is.
+
+        Raises:
+            HandlerError: as `call` does.
+        """
+        return self._call(task.limit, "GET", path, None, None, frozenset())[1]
 
     def pages(self, task: Work, path: str, *, search: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """All items of a list that comes in pages `{"items": […], "next": …}`; `after` asks for the next one.
@@ -101,9 +131,7 @@ class Rest:
     def ready(self, method: str, path: str, *, body: Any = None) -> bool:
         """Whether this call, which changes nothing, succeeds at once."""
         try:
-            return (
-                self._call(Limit(READY_SECONDS), method, path, body, None, frozenset()).status < httpx.codes.BAD_REQUEST
-            )
+            return self._call(Limit(READY_SECONDS), method, path, body, None, frozenset())[0].is_success
         except HandlerError:
             return False
 
@@ -111,12 +139,14 @@ class Rest:
         """Close all connections."""
         self._http.close()
 
-    def _call(self, limit: Limit, method: str, path: str, body: Any, query: Any, allow: Collection[int]) -> Reply:
+    def _call(
+        self, limit: Limit, method: str, path: str, body: Any, query: Any, allow: Collection[int]
+    ) -> tuple[httpx.Response, bytes]:
         seconds = min(limit.require(), CALL_SECONDS)
         text = bytearray()
         try:
             with self._http.stream(
-                method, path, json=body, params=query, timeout=seconds, extensions={"trace": _in_time(limit)}
+                method, path, json=body, params=query, timeout=seconds, extensions={"trace": in_time(limit)}
             ) as answer:
                 for part in answer.iter_bytes():
                     text += part
@@ -128,13 +158,10 @@ class Rest:
             raise Retry(slug(type(error).__name__)) from None
         if not (answer.is_success or answer.status_code in allow):
             raise _failure(answer)
-        try:
-            return Reply(answer.status_code, json.loads(text) if text else None)
-        except ValueError:
-            raise Retry("answer_not_json") from None
+        return answer, bytes(text)
 
 
-def _in_time(limit: Limit) -> Callable[[str, Mapping[str, Any]], None]:
+def in_time(limit: Limit) -> Callable[[str, Mapping[str, Any]], None]:
     """Look at the clock once more right before each write to the connection (httpx, "Request extensions": trace).
 
     A process that was frozen after the call had been prepared would otherwise send it when it wakes up.
