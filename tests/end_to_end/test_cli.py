@@ -1,11 +1,14 @@
 """The command line and the client against everything that runs: send, wait, look, decide."""
 
+import csv
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO, TextIOWrapper
+from io import BytesIO, StringIO, TextIOWrapper
+from pathlib import Path
 from threading import Timer
 from typing import Any
 from uuid import uuid4
@@ -14,6 +17,7 @@ import pytest
 import yaml
 from ulid import ULID
 
+from contract.stores import Postgres, Sqlite
 from keshi.cli import run
 from keshi.client import Client, NotOverError
 from keshi.client.commands import event_of
@@ -97,7 +101,7 @@ def test_a_command_is_sent_waited_for_and_shown(keshi: Any) -> None:
     assert request not in {row[0] for row in keshi("status", "--open").rows}
     assert json.loads(keshi("status", request, "--json").out)["state"]["request_id"] == request
 
-    shown = keshi("closure", request)
+    shown = keshi("closure", request, "--format", "table")
     record = json.loads(keshi("closure", request, "--json").out)
     assert (shown.code, shown["hash"]) == (0, f"{record['hash']} (checked)")
     named = record.pop("hash")
@@ -175,11 +179,158 @@ def test_a_person_decides_about_what_waits(keshi: Any, until: Any) -> None:
     assert decided.code == 0, decided.err
 
     until(lambda: keshi("status", request)["status"] == "closed (overdue)")
-    shown = keshi("closure", request)
-    assert shown.code == 0
+    told = keshi("closure", request, "--only", "decided", "--only", "late")
+    assert (told.code, told.err) == (0, "")
+    assert "“Checked by hand: all hers.”" in told.out
+    assert "It was already late when it reached keshi" in told.out
+    shown = keshi("closure", request, "--format", "table")
     assert "Checked by hand: all hers." in shown.out
     assert "Checked by hand" not in keshi("closure", request, "--json").out
     assert shown["verdict"] in {"fulfilled", "fulfilled_with_exceptions"}
+
+
+def test_requests_are_found_by_what_is_asked_for(keshi: Any, stack: Stack) -> None:
+    """By filters, page by page, by person; never with an identifier on the command line; and watched until closed."""
+    email = nobody()
+    one = keshi("submit", "suspend-use", "--email", email, "--wait", "--timeout", SECONDS).rows[0][0]
+    other = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS).rows[0][0]
+
+    def found(*arguments: str, **more: Any) -> list[str]:
+        ended = keshi("status", *arguments, **more)
+        assert ended.code == 0, ended.err
+        return [row[0] for row in ended.rows[1:]]
+
+    assert one in found("--action", "suspend_use", "--state", "closed")
+    assert other not in found("--action", "suspend_use")
+    assert {one, other} <= set(found("--closed-from", "-1d", "--closed-until", "+1d", "--in-time"))
+    assert other in found("--outcome", "not_found", "--system", "crm", "--regime", "appi")
+    assert {one, other} <= set(found("--ground", "appi.35-5", "--system", "crm"))
+    assert found("--late", "--due-before", "2020-01-01", "--zone", "Asia/Tokyo", "--held") == []
+    shown = keshi("status", "--outcome", "not_found", "--system", "crm", "--limit", "1")
+    assert "crm contacts: not_found 0" in shown.rows[1][-1]
+
+    page = keshi("status", "--limit", "1")
+    cursor = page.err.split()[-1]
+    assert [row[0] for row in page.rows[1:]] == [other]
+    assert found("--limit", "1", "--cursor", cursor) == [one]
+    assert "[cursor_invalid]" in keshi("status", "--open", "--cursor", cursor).err
+
+    assert found("--person", stdin=f"{email.upper()}\n\n") == [one]
+    listed = json.dumps([{"type": "email", "value": email}])
+    assert found("--identifiers-file", "-", "--state", "open", stdin=listed) == []
+    assert keshi("status", "--person", stdin="\n").code == 2
+    wrong = keshi("status", "--person", stdin="+81900\n")
+    assert (wrong.code, "81900" in wrong.err) == (2, False)
+    assert keshi("status", one, "--watch").code == 0
+    assert keshi("status", "--state", "closed", "--watch").code == 0
+    assert email not in "".join(p.read_text(errors="replace") for p in stack.logs.glob("*.log"))
+
+
+def test_everything_about_a_person_in_words(keshi: Any) -> None:
+    """All their requests, in both languages; as JSON; and nobody is nobody."""
+    email = nobody()
+    one, two = (
+        keshi("submit", kind, "--email", email, "--wait", "--timeout", SECONDS).rows[0][0]
+        for kind in ("suspend-use", "erase")
+    )
+    told = keshi("person", stdin=f"email={email}\n")
+    assert told.code == 0, told.err
+    assert told.out.startswith("2 requests name this person.")
+    assert told.out.index(f"Closure record of request {two}") < told.out.index(f"Closure record of request {one}")
+    assert told.out.count("worked out anew and is the one that it names") == 2
+    listed = json.dumps([{"type": "email", "value": email}])
+    japanese = keshi(
+        *("person", "--identifiers-file", "-", "--language", "ja", "--zone", "Asia/Tokyo", "--only", "summary"),
+        stdin=listed,
+    )
+    assert "この本人に関する請求は2件あります。" in japanese.out
+    assert "消去：該当データなし。" in japanese.out  # noqa: RUF001 - as it is written
+    assert email not in told.out + japanese.out
+    whole = json.loads(keshi("person", "--json", stdin=email).out)
+    assert [r["closure"]["request_id"] for r in whole["requests"]] == [two, one]
+    assert keshi("person", stdin=nobody()).out == "keshi has no request that names this person.\n"
+    assert keshi("closure", one, "--only", "everything").code == 2
+
+
+def test_an_export_is_a_whole_file_and_on_record(keshi: Any, tmp_path: Path) -> None:
+    """Records keep their hash; rows are safe for spreadsheets; who did it is known; a changed file is none."""
+    request = keshi("submit", "erase", "--customer-id", "C-000009", "--wait", "--timeout", SECONDS).rows[0][0]
+    lines = tmp_path / "all.jsonl"
+    made = keshi("export", "--output", str(lines), "--state", "closed", "--purpose", "authority:ppc-2026-014")
+    assert (made.code, made.out) == (0, ""), made.err
+    written = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    record = next(w["closure"] for w in written if w["request"]["request_id"] == request)
+    said = record.pop("hash")
+    assert sha256(record) == said
+    assert lines.stat().st_mode & 0o777 == 0o600
+
+    rows = list(csv.DictReader(StringIO(keshi("export", "--format", "csv", "--closed-from", "-1d").out)))
+    mine = [r for r in rows if r["request_id"] == request]
+    ended = {(s["system"], o["category"], o["outcome"]) for s in record["systems"] for o in s["outcomes"]}
+    assert {(r["system"], r["category"], r["outcome"]) for r in mine} == ended
+    assert all(r["hash"] == said for r in mine)
+
+    register = keshi("exports", "--limit", "2").rows
+    assert [r[3] for r in register[1:]] == ["internal:review", "authority:ppc-2026-014"]
+    assert register[2][2] == "staff:decider"
+    assert register[2][4] == '{"state":["closed"]}'
+    assert "authority:ppc-2026-014" in keshi("exports", "--check", str(lines)).out
+    lines.write_text(lines.read_text(encoding="utf-8").replace("erase", "erasé", 1), encoding="utf-8")
+    assert (keshi("exports", "--check", str(lines)).code) == 1
+    assert keshi("export", "--purpose", "for Hanako").code == 2
+    assert keshi("export", "--output", str(tmp_path / "no" / "such.csv")).code == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["all.jsonl"]
+
+
+def test_who_changed_a_record_is_found_out(keshi: Any, stack: Stack, tmp_path: Path) -> None:
+    """A record that was changed, taken out, or all made anew: by hashes, by the chain, by ends that were saved."""
+    request = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS).rows[0][0]
+    heads = tmp_path / "heads.json"
+    whole = keshi("verify", "--save", str(heads))
+    assert whole.code == 0, whole.err
+    assert {row[2] for row in whole.rows[1:]} == {"in order"}
+    assert keshi("verify", "--heads", str(heads)).code == 0
+    assert json.loads(keshi("verify", "--json").out)["wrong"] == {}
+
+    saved = heads.read_text(encoding="utf-8")
+    heads.write_text(re.sub(r'"head": "[0-9a-f]{64}"', f'"head": "{"f" * 64}"', saved), encoding="utf-8")
+    anew = keshi("verify", "--heads", str(heads))
+    assert (anew.code, "not the one whose hash was saved" in anew.err) == (1, True)
+    assert keshi("verify", "--heads", str(tmp_path / "none")).code == 2
+
+    store = store_at(stack.ledger_url)
+    try:
+        store.tamper(
+            "closures", f"record = replace(record, 'no_data_held', 'fulfilled') WHERE request_id = '{request}'"
+        )
+        found = keshi("verify")
+        assert (found.code, "its hash is not the one that it names" in found.err) == (1, True), found.err
+        told = keshi("closure", request, "--only", "told")
+        assert told.code == 1
+        assert "NO. IT WAS CHANGED AFTER IT WAS SEALED" in told.out
+        store.tamper(
+            "closures", f"record = replace(record, 'fulfilled', 'no_data_held') WHERE request_id = '{request}'"
+        )
+        assert keshi("verify").code == 0
+    finally:
+        store.close()
+
+
+def store_at(url: str) -> Any:
+    return Sqlite(Path(url.removeprefix("sqlite://"))) if url.startswith("sqlite") else Postgres(url)
+
+
+def test_operators_see_how_keshi_runs(keshi: Any, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And readers do not; operators see no records, and find no people."""
+    assert "[forbidden]" in keshi("lanes").err
+    monkeypatch.setenv("KESHI_API_TOKEN", stack.credentials.operator)
+    lanes = keshi("lanes")
+    assert {row[0] for row in lanes.rows[1:]} == {"commands", "reports"}
+    assert keshi("quarantine").rows[0][0] == "number"
+    request = keshi("status").rows[1][0]
+    assert keshi("status", request).code == 0
+    for arguments in (("closure", request), ("export",), ("exports",), ("verify",), ("status", "--person")):
+        assert "[forbidden]" in keshi(*arguments, stdin=nobody()).err
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def which(given: Mapping[str, Any], zone: str, *, person: bool = False, file: st
     Raises:
         Failure: an option or an identifier is not valid; says which one, never an identifier.
     """
-    values = {name: value for name, value in given.items() if value not in {None, ()} and value != []}
+    values = {name: value for name, value in given.items() if value is not None and value != []}
     for name in ("due_before", "arrived_from", "arrived_until", "closed_from", "closed_until"):
         if name in values:
             values[name] = moment_of(values[name], f"--{name.replace('_', '-')}", zone_of(zone))

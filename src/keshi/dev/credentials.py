@@ -20,7 +20,8 @@ class Credentials:
         tokens_file: hashes of all tokens, as `KESHI_TOKENS_FILE` wants it.
         workers: by system, the token of its workers.
         reader: may look at requests and closures.
-        decider: may decide, too.
+        operator: may look at requests, lanes and quarantine.
+        decider: may look at what a reader may, and decide.
     """
 
     directory: Path
@@ -28,6 +29,7 @@ class Credentials:
     tokens_file: Path
     workers: dict[str, str] = field(repr=False)
     reader: str = field(repr=False)
+    operator: str = field(repr=False)
     decider: str = field(repr=False)
 
 
@@ -37,13 +39,15 @@ def prepare(directory: Path, systems: Sequence[str]) -> Credentials:
     kek_file = directory / "kek"
     _kept(kek_file, lambda: new_key_line("dev-1"))
     holders = {f"worker:{system}": (Role.WORKER, system) for system in systems}
-    tokens = _tokens(directory, {**holders, "staff:reader": (Role.READER, None), "staff:decider": (Role.DECIDER, None)})
+    people = {f"staff:{role.value}": (role, None) for role in (Role.READER, Role.OPERATOR, Role.DECIDER)}
+    tokens = _tokens(directory, {**holders, **people})
     return Credentials(
         directory=directory,
         kek_file=kek_file,
         tokens_file=directory / "tokens.yaml",
         workers={system: tokens[f"worker:{system}"] for system in systems},
         reader=tokens["staff:reader"],
+        operator=tokens["staff:operator"],
         decider=tokens["staff:decider"],
     )
 
