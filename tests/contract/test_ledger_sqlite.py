@@ -171,6 +171,19 @@ class TestSqliteLedger(LedgerSuite):
         assert not store.path.with_name("ledger.db-wal").exists(), "its log is carried over"
         assert wrapped.hex().encode() not in store.path.read_bytes()
 
+    def test_a_copy_made_while_it_is_in_use_is_a_ledger(self, store: Sqlite, ledger: Ledger) -> None:
+        """What docs/operations.md says of backups."""
+        write(ledger, Batch(inbox=[InboxRow(0, "before", "{}")]))
+        copy = store.path.with_name("copy.db")
+        with closing(sqlite3.connect(store.path)) as beside:
+            beside.execute(f"VACUUM INTO '{copy}'")
+        write(ledger, Batch(inbox=[InboxRow(0, "after", "{}")]))
+        with closing(Sqlite(copy)) as restored:
+            again = restored.open()
+            again.check()
+            assert [r.request_id for r in read(again, lambda tx: tx.inbox(9))] == ["before"]
+            assert restored.sql("PRAGMA journal_mode")[0][0] == "wal"
+
     @pytest.mark.parametrize("table", INSERT_ONLY)
     def test_no_fact_is_replaced(self, store: Sqlite, ledger: Ledger, table: str) -> None:
         self.test_all_that_a_batch_writes_is_read_back(ledger, ledger)
