@@ -43,7 +43,6 @@ class Statements(Protocol):
     DUE_OBLIGATIONS: Any
     CHAIN: Any
     NUMBERS: Any
-    RECENT: Any
     HISTORY: Any
     OBLIGATIONS_OF: Any
     AT: Any
@@ -232,10 +231,6 @@ class CycleReading(Reading):
 
 class ReaderReading(Answering, Reading):
     """What queries can read besides."""
-
-    def recent(self, limit: int, before: int | None, *, open_only: bool) -> Sequence[State]:
-        rows = self._c.execute(self._sql.RECENT, {"n": limit, "before": before or 2**62, "all": not open_only})
-        return [whole_state(r) for r in rows]
 
     def history(self, stream: str) -> Sequence[tuple[datetime, port.EventRow]]:
         rows = self._c.execute(self._sql.HISTORY, {"s": stream})

@@ -83,10 +83,6 @@ TAKE_NUMBERS = text("UPDATE acceptance SET last = last + :n")
 AT = _AT
 HAS_TASK = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE t.key = :system)"
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE json_extract(t.value, '$.status') = 'held')"
-RECENT = text(
-    "SELECT state, accepted FROM requests WHERE number < :before AND (:all OR status <> 'closed') "
-    "ORDER BY number DESC LIMIT :n"
-)
 HISTORY = text("SELECT sequence, kind, at, data FROM events WHERE stream = :s ORDER BY sequence").columns(at=_AT)
 WAITING = _at_now(
     "SELECT p.value FROM json_each(:ps) p "

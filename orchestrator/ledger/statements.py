@@ -54,10 +54,6 @@ NUMBERS = text("SELECT nextval('acceptance') FROM generate_series(1, :n)")
 AT = DateTime(timezone=True)
 HAS_TASK = "(r.state->'tasks'->CAST(:system AS text)) IS NOT NULL"
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state->'tasks') AS t WHERE t.value->>'status' = 'held')"
-RECENT = text(
-    f"SELECT {_STATE} FROM requests WHERE number < :before AND (:all OR status <> 'closed') "  # noqa: S608
-    "ORDER BY number DESC LIMIT :n"
-)
 HISTORY = text("SELECT sequence, kind, at, data::text AS data FROM events WHERE stream = :s ORDER BY sequence")
 WAITING = text(
     "SELECT p::integer FROM json_array_elements_text(CAST(:ps AS json)) AS p "

@@ -464,19 +464,6 @@ class LedgerSuite:
         take(ledger, partition=1)
         assert read(ledger, lambda tx: tx.chain(), partition=1) == Chain(3, "a" * 64)
 
-    def test_readers_see_requests_latest_first(self, ledger: Ledger) -> None:
-        ids = [request_in(0) for _ in range(4)]
-        rows = [
-            (state(i, number=n, status=RequestStatus.CLOSED if n == 2 else RequestStatus.OPEN), None)
-            for n, i in enumerate(ids, start=1)
-        ]
-        only_withdrawn = (state(request_in(0), withdrawn=True), None)
-        write(ledger, Batch(states=[*rows, only_withdrawn]))
-        with ledger.reader() as view:
-            assert [s.number for s in view.recent(3, None, open_only=False)] == [4, 3, 2]
-            assert [s.number for s in view.recent(9, 3, open_only=False)] == [2, 1]
-            assert [s.number for s in view.recent(9, None, open_only=True)] == [4, 3, 1]
-
     def test_asking_for_nothing_gives_nothing(self, ledger: Ledger) -> None:
         def look(tx: Cycle) -> list[Any]:
             tx.lock_holders([])

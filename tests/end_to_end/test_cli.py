@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from threading import Timer
@@ -24,6 +25,7 @@ from keshi.client.commands import event_of
 from keshi.dev.options import UpOptions
 from keshi.dev.programs import INVENTORY
 from keshi.dev.stack import Stack
+from keshi.orchestrator.ledger.choice import connect
 from keshi.schemas.base import sha256
 from keshi.schemas.commands import COMMANDS, EraseSubject
 from keshi.schemas.envelope import MAX_COMMAND_BYTES
@@ -312,6 +314,26 @@ def test_who_changed_a_record_is_found_out(keshi: Any, stack: Stack, tmp_path: P
             "closures", f"record = replace(record, 'fulfilled', 'no_data_held') WHERE request_id = '{request}'"
         )
         assert keshi("verify").code == 0
+    finally:
+        store.close()
+
+
+def test_what_is_noted_for_asking_can_be_worked_out_anew(stack: Stack) -> None:
+    """From states, cases and plans, as the migration does that brought the notes: after all that happened here."""
+    step: Any = import_module("keshi.orchestrator.ledger.migrations.versions.0003_asking")
+    store = store_at(stack.ledger_url)
+    try:
+        for table, key in (("people", "number, holder"), ("endings", "number, outcome, system, ground")):
+            noted = [tuple(r) for r in store.sql(f"SELECT {key} FROM {table} ORDER BY {key}")]
+            with connect(stack.ledger_url).connect() as c:
+                anew = [tuple(row[k] for k in key.split(", ")) for page in step._pages(c) for row in page[table]]
+            assert noted == sorted(anew)
+            assert noted
+        (counted,) = store.sql("SELECT count(*), count(closed) FROM cases")
+        (states,) = store.sql(
+            "SELECT count(*), count(CASE WHEN status = 'closed' THEN 1 END) FROM requests WHERE accepted IS NOT NULL"
+        )
+        assert tuple(counted) == tuple(states)
     finally:
         store.close()
 
