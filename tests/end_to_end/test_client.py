@@ -1,16 +1,12 @@
 """The client against a real broker; the test answers in keshi's place, so that it can choose what comes when."""
 
-import json
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from kafka import TopicPartition
 from ulid import ULID
 
 from keshi.client import (
@@ -25,7 +21,6 @@ from keshi.client import (
     NotSentError,
     Reached,
     RecordNotice,
-    RejectionCode,
     RequestAccepted,
     RequestClosed,
     RequestOverdue,
@@ -34,90 +29,20 @@ from keshi.client import (
     Submitted,
     WithdrawRequest,
 )
-from keshi.runtime.kafka import Outgoing, new_consumer, new_producer, send_all
-from keshi.runtime.topics import TopicOptions, apply, wanted
-from keshi.schemas.base import Model
-from keshi.schemas.envelope import wrap
-from keshi.schemas.requests import EVENTS, Coordinates
+from kit.answering import Keshi, answer, command, make_topics, rejection
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "schemas" / "published" / "examples"
 NOW = datetime(2026, 4, 1, 9, tzinfo=UTC)
-OPTIONS = TopicOptions(partitions=2, commands_partitions=2)
 
 
 @pytest.fixture(scope="module")
 def kafka(kafka_bootstrap: str) -> KafkaSettings:
-    settings = KafkaSettings(bootstrap=kafka_bootstrap, prefix=f"t{uuid4().hex[:12]}.")
-    apply(settings, wanted(settings, [], OPTIONS), OPTIONS)
-    return settings
+    return make_topics(kafka_bootstrap)
 
 
 @pytest.fixture(scope="module")
 def client(kafka: KafkaSettings) -> Iterator[Client]:
     with Client(kafka) as connected:
         yield connected
-
-
-def command(**more: Any) -> EraseSubject:
-    tree = json.loads((EXAMPLES / "EraseSubject.json").read_bytes())["data"]
-    return EraseSubject.model_validate_json(json.dumps(tree | {"request_id": str(ULID())} | more))
-
-
-def answer(kind: str, request_id: str, sequence: int = 1) -> Any:
-    """The published example of an answer, about this request."""
-    tree = json.loads((EXAMPLES / f"{kind}.json").read_bytes())["data"]
-    if "state" in tree:
-        tree["state"] |= {"request_id": request_id, "sequence": sequence}
-    return EVENTS[f"keshi.{kind}.v1"].model_validate_json(json.dumps(tree))
-
-
-def rejection(request_id: str, at: Submitted, code: RejectionCode = RejectionCode.GROUND_UNKNOWN) -> RequestRejected:
-    where = Coordinates(topic="commands", partition=at.partition, offset=at.offset)
-    return RequestRejected(
-        request_id=request_id, code=code, field="data.ground", detail="no such ground", command=where
-    )
-
-
-class Keshi:
-    """Reads commands and answers them as it is told."""
-
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self.kafka = kafka
-        self.producer = new_producer(kafka)
-        self.consumer = new_consumer(kafka, None)
-        self.places = [TopicPartition(kafka.topic("commands"), p) for p in range(OPTIONS.commands_partitions)]
-        self.consumer.assign(self.places)
-        self.from_now()
-
-    def from_now(self) -> None:
-        self.consumer.seek_to_end(*self.places)
-        for place in self.places:
-            self.consumer.position(place)
-
-    def close(self) -> None:
-        self.consumer.close(autocommit=False)
-        self.producer.close(timeout=5)
-
-    def say(self, *data: Model) -> None:
-        topic = self.kafka.topic("requests")
-        messages = []
-        for one in data:
-            name = one.request_id if isinstance(one, RequestRejected) else one.state.request_id  # type: ignore[attr-defined]
-            value = wrap(one, kind=type(one).__name__, id=str(uuid4()), source="urn:test")
-            messages.append(Outgoing(topic, value, name.encode()))
-        assert None not in send_all(self.producer, messages)
-
-    def commands(self, number: int) -> list[tuple[str, str, Submitted]]:
-        """The next commands: request, kind, place."""
-        found: list[tuple[str, str, Submitted]] = []
-        end = time.monotonic() + 30
-        while len(found) < number:
-            assert time.monotonic() < end, f"{len(found)} of {number} commands came"
-            for records in self.consumer.poll(timeout_ms=200).values():
-                for r in records:
-                    tree = json.loads(r.value)
-                    found.append((r.key.decode(), tree["type"].split(".")[1], Submitted(r.partition, r.offset)))
-        return found
 
 
 @pytest.fixture(scope="module")

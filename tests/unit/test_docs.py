@@ -126,10 +126,17 @@ def check_call(command: Any, tokens: list[str]) -> None:
     if subcommands is not None:
         if not tokens:
             return
+        if tokens[0].startswith("-"):  # the group's own, as of `keshi submit --file`
+            _check_options(command, tokens)
+            return
         for name in tokens[0].split("|"):
             assert name in subcommands, f"there is no command {name}; there are {sorted(subcommands)}"
             check_call(subcommands[name], tokens[1:])
         return
+    _check_options(command, tokens)
+
+
+def _check_options(command: Any, tokens: list[str]) -> None:
     options = {o: p for p in command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("-")}
     arguments = iter(p for p in command.params if p.param_type_name == "argument")
     rest = iter(tokens)
@@ -162,7 +169,7 @@ def test_every_command_that_is_named_exists_with_its_options(page: str) -> None:
 
 def leaves(command: Any, path: tuple[str, ...] = ("keshi",)) -> Iterator[str]:
     subcommands = getattr(command, "commands", None)
-    if subcommands is None:
+    if subcommands is None or (command.invoke_without_command and path != ("keshi",)):
         yield " ".join(path)
     for name, sub in (subcommands or {}).items():
         yield from leaves(sub, (*path, name))

@@ -7,6 +7,7 @@ import typer
 
 from keshi.cli import (
     closure,
+    config,
     decisions,
     dev,
     export,
@@ -44,6 +45,7 @@ app.command("verify")(verify.verify)
 app.command("decide")(decisions.decide)
 app.add_typer(inventory.app, name="inventory")
 app.add_typer(topics.app, name="topics")
+app.add_typer(config.app, name="config")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(secrets.keys, name="keys")
 app.add_typer(secrets.tokens, name="tokens")

@@ -1,18 +1,21 @@
 """`keshi submit …`: one command for each kind of command that a sender can give."""
 
 from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from keshi.cli.asked import SOURCE, Asked, Who, identifiers_of, read_command
+from keshi.cli.bulk import BulkOptions, submit_file
 from keshi.cli.errors import REJECTED, TIMED_OUT, Failure
 from keshi.cli.output import note, say, say_json
 from keshi.cli.reading import request_id_of
 from keshi.cli.records import show_record
 from keshi.client import Client, NotOverError, NotSentError, Submitted, UnreadableAnswerError
 from keshi.client.commands import event_of
-from keshi.runtime.settings import KafkaSettings, load
+from keshi.runtime.settings import ConfigurationError, KafkaSettings, load
 from keshi.schemas.commands import (
     EraseSubject,
     Regime,
@@ -24,7 +27,16 @@ from keshi.schemas.commands import (
 )
 from keshi.schemas.requests import RequestClosed, RequestRejected
 
-app = typer.Typer(help="Send a command, and listen for what becomes of it.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, invoke_without_command=True)
+
+
+class WaitFor(StrEnum):
+    """When a line of a file is done."""
+
+    NONE = "none"
+    ACCEPTED = "accepted"
+    CLOSED = "closed"
+
 
 _PERSON: Final = "The person"
 _CASE: Final = "The case"
@@ -36,6 +48,11 @@ _SUBMIT_HELP: Final = """
     Needs KESHI_KAFKA_BOOTSTRAP.
 """
 
+
+def _several(explained: str, *, name: str | None = None, **more: Any) -> Any:
+    return typer.Option(*([name] if name else []), help=explained, rich_help_panel="A file of commands", **more)
+
+
 WAIT = Annotated[bool, typer.Option("--wait", help="Listen until it is closed or rejected.", rich_help_panel=_SENDING)]
 TIMEOUT = Annotated[
     float, typer.Option(min=1, max=86_400, metavar="SECONDS", help="How long to wait.", rich_help_panel=_SENDING)
@@ -45,6 +62,60 @@ DRY = Annotated[
     bool,
     typer.Option("--dry-run", help="Check it, print the CloudEvent and send nothing.", rich_help_panel=_SENDING),
 ]
+
+
+@app.callback()
+def _submit(
+    ctx: typer.Context,
+    file: Annotated[
+        str | None, _several("CloudEvents to send, one a line (JSON lines); `-` is standard input.", metavar="FILE")
+    ] = None,
+    wait: Annotated[
+        WaitFor,
+        _several("When a line is done: Kafka has it (none), keshi took it, or it is closed.", show_default=True),
+    ] = WaitFor.ACCEPTED,
+    timeout: Annotated[
+        float, _several("How long to wait for the answer to one line.", metavar="SECONDS", min=1, max=86_400)
+    ] = 300,
+    in_flight: Annotated[
+        int | None, _several("Lines under way, at most. Default: 1000; with --wait closed 10000.", min=1, max=1_000_000)
+    ] = None,
+    keep_going: Annotated[
+        bool, _several("Send the good lines though others are bad. Else: nothing is sent.", name="--keep-going")
+    ] = False,
+    state: Annotated[
+        Path | None, _several("What was accepted, so that it is not sent again. Default: FILE.state.", metavar="PATH")
+    ] = None,
+    rejects: Annotated[
+        Path | None, _several("What is bad or was rejected, and why. Default: FILE.rejects.", metavar="PATH")
+    ] = None,
+    as_json: Annotated[bool, _several("Print the result as one JSON object.", name="--json")] = False,
+    dry_run: Annotated[bool, _several("Check all lines, and send nothing.", name="--dry-run")] = False,
+) -> None:
+    """Send a command, or with --file many, and listen for what becomes of it.
+
+    All lines of a file are checked first. It may be killed and run again: what was
+    accepted is not sent again, and a repeat does no harm. Exit codes with --file: 0 all
+    done, 1 stopped before the end, 3 lines bad or rejected, 4 some not over in time.
+    """
+    if ctx.invoked_subcommand is not None:
+        if file is not None:
+            raise ConfigurationError("--file and a command: give one of them")
+        return
+    if file is None:
+        raise ConfigurationError("say what to send: a command such as `keshi submit erase`, or --file")
+    options = BulkOptions(
+        file=file,
+        wait=wait.value,
+        timeout=timeout,
+        in_flight=in_flight,
+        keep_going=keep_going,
+        state=state,
+        rejects=rejects,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    raise typer.Exit(submit_file(options))
 
 
 def _many(explained: str, *names: str, panel: str = _PERSON, metavar: str = "VALUE") -> Any:

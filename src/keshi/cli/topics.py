@@ -2,14 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from keshi.cli.output import note, table
+from keshi.cli.output import note, say_json, table
 from keshi.orchestrator.inventory import load as load_inventory
 from keshi.runtime.settings import ConfigurationError, KafkaSettings, OrchestratorSettings, load
-from keshi.runtime.topics import Difference, TopicOptions, apply, difference, wanted
+from keshi.runtime.topics import Change, Difference, TopicOptions, TopicSpec, apply, wanted
 
 app = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
 
@@ -55,11 +55,15 @@ def apply_topics(
     commands_segment_bytes: Annotated[
         int, typer.Option(min=1_048_576, help="Close a segment of `commands` at this size.")
     ] = _DEFAULT.commands_segment_bytes,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change, and what cannot; asks the broker.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Create what is missing and set what differs, for all systems of the inventory.
 
-    What exists keeps its partitions and its data.
+    What exists keeps its partitions and its data; nothing is deleted.
+    Exit code 2 if something must not be changed, or the broker refuses it.
     """
     kafka = load(KafkaSettings)
     options = TopicOptions(
@@ -72,19 +76,59 @@ def apply_topics(
     )
     systems = load_inventory(inventory or load(OrchestratorSettings).inventory).systems
     specs = wanted(kafka, [s.name for s in systems], options)
-    _show(difference(kafka, specs) if dry_run else apply(kafka, specs, options), dry_run=dry_run)
+    _show(apply(kafka, specs, options, dry_run=dry_run), dry_run=dry_run, as_json=as_json)
 
 
-def _show(todo: Difference, *, dry_run: bool) -> None:
-    rows = [(s.name, "create", "", f"{s.partitions} partitions") for s in todo.create]
-    rows += [(c.topic, f"set {c.what}", c.now, c.wanted) for c in todo.change]
-    if rows:
+def _show(todo: Difference, *, dry_run: bool, as_json: bool) -> None:
+    rows = [(s.name, "create", "", _new(s)) for s in todo.create]
+    rows += [(c.topic, _what(c), c.now, c.wanted) for c in todo.change]
+    if as_json:
+        say_json(_as_json(todo, dry_run=dry_run))
+    elif rows:
         table(("topic", "what", "was", "wanted"), rows)
     else:
         note("All topics are as they should be.")
-    barred = [c for c in todo.change if c.forbidden]
-    if dry_run and barred:
+    for change in todo.change:
+        if change.stays:
+            note(f"topic {change.topic}: {change.what} stays: {change.stays}")
+    for name in todo.unused:
+        note(f"topic {name}: its system is not in the inventory; it stays, with its data")
+    _fail(todo)
+
+
+def _fail(todo: Difference) -> None:
+    """In a dry run: what the real one would end with."""
+    for refusal in todo.refused:
+        note(f"the broker would refuse to {refusal.what} topic {refusal.topic} ({refusal.why})")
+    barred = next((c for c in todo.change if c.forbidden), None)
+    if barred:
         raise ConfigurationError(
-            f"topic {barred[0].topic} has {barred[0].now} partitions and cannot get {barred[0].wanted}: "
-            f"requests belong to their partition for life"
+            f"topic {barred.topic} has {barred.now} partitions and cannot get {barred.wanted}: requests belong to "
+            f"their partition for life; ask for {barred.now}, or use another KESHI_KAFKA_PREFIX"
         )
+    if todo.refused:
+        raise ConfigurationError("the broker would refuse this: give this user the right, or mend what it names")
+
+
+def _what(change: Change) -> str:
+    if change.forbidden:
+        return f"cannot change {change.what}"
+    return f"{change.what} (stays)" if change.stays else f"set {change.what}"
+
+
+def _new(spec: TopicSpec) -> str:
+    days = int(spec.configs["retention.ms"]) / _UNITS["d"]
+    return f"{spec.partitions} partitions, kept {days:g} days"
+
+
+def _as_json(todo: Difference, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "create": [{"topic": s.name, "partitions": s.partitions, "configs": dict(s.configs)} for s in todo.create],
+        "change": [
+            {"topic": c.topic, "what": c.what, "was": c.now, "wanted": c.wanted, "can": not (c.forbidden or c.stays)}
+            for c in todo.change
+        ],
+        "unused": todo.unused,
+        "refused": [{"topic": r.topic, "what": r.what, "why": r.why} for r in todo.refused],
+    }
