@@ -24,6 +24,8 @@ _PATIENCE = {
     "KESHI_RECHECK_SECONDS": "2",
     "KESHI_SILENCE_SECONDS": "20",
 }
+_SOMEBODY = {"KESHI_ASSESSED_BY": "staff:dev"}
+"""Who judged a command that is sent by hand."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,23 @@ class Programs:
 
     def write(self, system: str) -> Path:
         """A file of `NAME=value` lines with what a worker of somebody's own system needs, to be read by a shell."""
-        path = self.directory / "keys" / f"worker-{system}.env"
+        return self._write(f"worker-{system}", {**_PATIENCE, **self._common(), **self._worker(system)})
+
+    def write_mine(self) -> Path:
+        """The same for commands of keshi in another terminal, which may send, read and decide."""
+        return self._write("mine", {**self._common(), **self._api(self.credentials.decider), **_SOMEBODY})
+
+    def _write(self, name: str, settings: Mapping[str, str]) -> Path:
+        path = self.directory / "keys" / f"{name}.env"
         path.touch(mode=0o600)
-        lines = {**_PATIENCE, **self._common(), **self._worker(system)}
-        path.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in lines.items()), encoding="utf-8")
+        path.write_text("".join(f"{n}={shlex.quote(value)}\n" for n, value in settings.items()), encoding="utf-8")
         return path
 
     def _worker(self, system: str) -> dict[str, str]:
-        return {"KESHI_API_URL": self.api_url, "KESHI_API_TOKEN": self.credentials.workers[system]}
+        return self._api(self.credentials.workers[system])
+
+    def _api(self, token: str) -> dict[str, str]:
+        return {"KESHI_API_URL": self.api_url, "KESHI_API_TOKEN": token}
 
     def _ledger(self) -> dict[str, str]:
         return {

@@ -45,6 +45,7 @@ def _tell(stack: Stack, show: "Shown", *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(stack.as_json()) + "\n")
         sys.stdout.flush()
     show(f"Data, keys and logs: {stack.directory}")
+    show(f"In another terminal: set -a; . {stack.programs.write_mine()}; set +a; keshi status")
     show("All parts are ready. Ctrl-C ends them.")
 
 
