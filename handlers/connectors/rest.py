@@ -8,9 +8,11 @@ import re
 import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from pydantic import SecretStr
 
 from keshi.handlers.contract import Limit, Work
 from keshi.handlers.errors import GiveToPerson, HandlerError, Retry, retry_after, slug
@@ -172,6 +174,28 @@ def in_time(limit: Limit) -> Callable[[str, Mapping[str, Any]], None]:
             limit.require()
 
     return trace
+
+
+def token_of(token: SecretStr, file: Path | None, prefix: str) -> str:
+    """The token of a handler's settings: out of the file, if one is named.
+
+    Args:
+        token: `<prefix>TOKEN`.
+        file: `<prefix>TOKEN_FILE`.
+        prefix: Of the settings, for the message.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    found = token.get_secret_value()
+    if file:
+        try:
+            found = file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigurationError(f"{prefix}TOKEN_FILE cannot be read: name a file with the token") from None
+    if not found:
+        raise ConfigurationError(f"there is no token: set {prefix}TOKEN_FILE or {prefix}TOKEN")
+    return found
 
 
 def _failure(answer: httpx.Response) -> HandlerError:

@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from keshi.handlers.connectors.rest import Rest
+from keshi.handlers.connectors.rest import Rest, token_of
 from keshi.handlers.contract import Active, Gone, Handler, Located, Results, State, Suspended, Union, Verified, Work
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
-from keshi.runtime.settings import ConfigurationError, load
+from keshi.runtime.settings import load
 from keshi.schemas.commands import Action
 from keshi.schemas.tasks import MAX_MANIFEST, Found
 
@@ -57,7 +57,8 @@ class Crm(Handler):
     @classmethod
     def from_environment(cls) -> Self:
         settings = load(Settings)
-        return cls(Rest(settings.url, _token(settings), setting="KESHI_CRM_URL"))
+        token = token_of(settings.token, settings.token_file, "KESHI_CRM_")
+        return cls(Rest(settings.url, token, setting="KESHI_CRM_URL"))
 
     def locate(self, task: Work) -> Located:
         contacts = self._contacts(task)
@@ -155,18 +156,6 @@ class Crm(Handler):
         if not records.keys() >= set(refs):
             raise Retry("answer_incomplete")
         return records
-
-
-def _token(settings: Settings) -> str:
-    token = settings.token.get_secret_value()
-    if settings.token_file:
-        try:
-            token = settings.token_file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            raise ConfigurationError("KESHI_CRM_TOKEN_FILE cannot be read: name a file with the token") from None
-    if not token:
-        raise ConfigurationError("there is no token for the CRM: set KESHI_CRM_TOKEN_FILE or KESHI_CRM_TOKEN")
-    return token
 
 
 def _found(kind: str, record: Record) -> Found:

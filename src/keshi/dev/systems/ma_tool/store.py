@@ -34,6 +34,9 @@ MARKS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Each mark, with the kinds that carry it. What hangs on a record follows its marks."""
 
+PARTNER_HOURS: Final = 72
+"""Partners promise to take a contact from their lists within this time."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS contacts (
     id TEXT PRIMARY KEY, email TEXT COLLATE NOCASE, customer_id TEXT, name TEXT NOT NULL,
@@ -130,11 +133,7 @@ class Store(FileStore):
         for row in self.rows(f"SELECT * FROM ({_FOLLOWS[kind]}) WHERE id IN ({holes})", ids):  # noqa: S608 - own names
             follows[row["id"]].append(row["follows"])
         marked = self._marks({ref.partition(":")[2] for some in follows.values() for ref in some})
-        lists: dict[str, list[Row]] = {}
-        if kind == "contacts":
-            query = f"SELECT contact_id, partner, status FROM audiences WHERE contact_id IN ({holes}) ORDER BY id"  # noqa: S608 - own names
-            for row in self.rows(query, ids):
-                lists.setdefault(row.pop("contact_id"), []).append(row)
+        audiences = self._audiences(ids) if kind == "contacts" else {}
         for row in rows:
             own = {f"{kind}:{row['id']}": {mark: row.pop(mark, None) for mark in MARKS}}
             row["follows"] = follows[row["id"]]
@@ -142,7 +141,7 @@ class Store(FileStore):
                 places = own | {ref: marked[ref] for ref in row["follows"] if ref in marked}
                 row[name] = [{"ref": ref, "by": marks[mark]} for ref, marks in places.items() if marks[mark]]
             if kind == "contacts":
-                row["audiences"] = lists.get(row["id"], [])
+                row["audiences"] = audiences.get(row["id"], [])
         return rows
 
     def _marks(self, ids: Iterable[str]) -> dict[str, Row]:
@@ -154,6 +153,18 @@ class Store(FileStore):
             for kind in ("contacts", "cookies")
             for row in self.rows(f"SELECT id, {', '.join(MARKS)} FROM {kind} WHERE id IN ({holes})", some)  # noqa: S608 - own names
         }
+
+    def _audiences(self, ids: Sequence[str]) -> dict[str, list[Row]]:
+        """Contact → partners that have it on their lists, or had."""
+        holes = ", ".join("?" * len(ids))
+        query = f"SELECT contact_id, partner, status, asked_at FROM audiences WHERE contact_id IN ({holes}) ORDER BY id"  # noqa: S608 - own names
+        found: dict[str, list[Row]] = {}
+        for row in self.rows(query, ids):
+            asked = datetime.now(UTC) - datetime.fromisoformat(row["asked_at"]) if row["asked_at"] else timedelta()
+            told = {"partner": row["partner"], "status": row["status"], "age_seconds": int(asked.total_seconds())}
+            overdue = row["status"] == "removal_asked" and asked > timedelta(hours=PARTNER_HOURS)
+            found.setdefault(row["contact_id"], []).append({**told, "overdue": overdue})
+        return found
 
     def export(self, *, after: str, limit: int) -> list[Row]:
         """Contacts that the next export gives to a partner, with their cookies."""
