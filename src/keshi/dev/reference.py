@@ -12,6 +12,7 @@ from keshi.dev import places
 from keshi.dev.postgres import drop_database
 from keshi.dev.processes import PartSpec
 from keshi.dev.systems import billing, crm, snapshots
+from keshi.dev.systems.affiliates import settle as affiliates
 from keshi.dev.systems.crm import store
 from keshi.dev.systems.people import Person, people
 from keshi.dev.systems.site import Settled, Site
@@ -97,6 +98,7 @@ def settle_crm(site: Site) -> Settled:
 SETTLE: Final[Mapping[str, Callable[[Site], Settled]]] = {
     "billing": settle_billing,
     "crm": settle_crm,
+    "affiliates": affiliates.settle,
 }
 """How each system of the inventory settles."""
 

@@ -257,6 +257,7 @@ class Stack:
             fresh=self.sample.fresh,
             start=self._run,
             slow_ms=self.options.slow_ms,
+            inventory=self.inventory,
         )
         settled = reference.SETTLE[name](site)
         self._ready(name, settled.address, began)

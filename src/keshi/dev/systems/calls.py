@@ -39,10 +39,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is sent back; `route` is the pattern that matched, fit for a log."""
+    """What is sent back, as JSON or as it is; `route` is the pattern that matched, fit for a log."""
 
     status: int
-    payload: dict[str, Any] | None = field(default=None, repr=False)
+    payload: dict[str, Any] | bytes | None = field(default=None, repr=False)
     route: str = "?"
     headers: Mapping[str, str] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from keshi.dev.systems.affiliates import sample as affiliates
 from keshi.dev.systems.snapshots import Row, Rows, Snapshot, snapshot
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class _Billing(Look):
 LOOKS: Final[Mapping[str, Look]] = {
     "billing": _Billing(lambda person: person.refs("billing")),
     "crm": Look(lambda person: person.refs("crm")),
+    "affiliates": Look(affiliates.refs, can=(Expectation.ERASE, Expectation.UNTOUCHED)),
 }
 """By system. Whoever brings a further system adds its look here."""
 

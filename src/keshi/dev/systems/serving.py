@@ -136,9 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
         return hmac.compare_digest(given, f"Bearer {self.server.service.token}".encode())
 
     def _send(self, reply: Reply) -> None:
-        data = b"" if reply.payload is None else json.dumps(reply.payload).encode()
+        payload = b"" if reply.payload is None else reply.payload
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         self.send_response(reply.status)
-        if reply.payload is not None:
+        if isinstance(reply.payload, dict):
             self.send_header("Content-Type", "application/json")
         if reply.status != 204:  # noqa: PLR2004 - RFC 9110 8.6: no Content-Length with No Content
             self.send_header("Content-Length", str(len(data)))

@@ -38,8 +38,9 @@ class Site:
         server: a PostgreSQL server that runs, for those that keep tables; each takes a database of its own.
         people: who is to be in the system.
         fresh: nobody is in it yet: fill it, and sweep away what an interrupted start left behind.
-        slow_ms: what runs as a process waits so long before each write.
         start: see there.
+        slow_ms: what runs as a process waits so long before each write.
+        inventory: of the environment, for those that hold their settings against it.
     """
 
     directory: Path
@@ -49,6 +50,7 @@ class Site:
     fresh: bool
     start: Start
     slow_ms: int = 0
+    inventory: Path | None = None
 
     def secret_file(self, name: str) -> Path:
         """A file with a random word, made once."""
