@@ -312,5 +312,6 @@ def _work(job: Job, answer: Unwrapped) -> Work:
         mode=task.mode,
         attempt=task.attempt,
         retention=task.retention,
+        items=None if answer.items is None else frozenset(answer.items),
         remembered=answer.remembered,
     )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from keshi.handlers.contract import Handler, Limit, Located, Verified, Work, boot_time
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry, RetryAfter, code_of, retry_after, slug
 from keshi.handlers.worker.jobs import Job, Ticket, calls
+from keshi.handlers.worker.lane import _work
 from keshi.handlers.worker.offsets import Watermark
 from keshi.handlers.worker.poller import _begun
 from keshi.handlers.worker.pool import Pool, Urgency
@@ -35,7 +36,7 @@ from keshi.schemas.reports import (
     signed,
     signed_text,
 )
-from keshi.schemas.tasks import MAX_TASKS, Begin, Found, Mode, Task
+from keshi.schemas.tasks import MAX_TASKS, Begin, Found, Mode, Task, Unwrapped
 
 ONE = Identifier(type="email", value="taro@people.example")
 
@@ -318,6 +319,23 @@ def test_to_resume_only_what_is_remembered_is_handed_in() -> None:
     task = work(action=Action.RESUME_USE, remembered=(ours,))
     located = Located((ours.model_copy(update={"was": "suspended"}), theirs), ("email",))
     assert [f.ref for f in evidence(task, located, "0" * 32).manifest] == ["1"]
+
+
+def test_a_worker_takes_from_the_api_what_a_request_is_about_and_hands_in_no_more() -> None:
+    task = Task(
+        request_id=str(uuid4()),
+        system="files",
+        action=Action.ERASE,
+        attempt=1,
+        categories=("contacts",),
+        sealed=("x.y.z",),
+        as_of=date(2026, 1, 1),
+    )
+    job = Job(task, Ticket(0, 1, redelivered=False, done=lambda: None), Limit(60))
+    answer = Unwrapped(request_id=task.request_id, system="files", attempt=1, open=True, items=("contacts:2",))
+    found = tuple(Found(category="contacts", ref=ref) for ref in ("1", "2", "3"))
+    begin = evidence(_work(job, answer), Located(found, ("email",)), "0" * 32)
+    assert [f.ref for f in begin.manifest] == ["2"]
 
 
 def test_evidence_that_no_begin_can_hold_goes_to_a_person() -> None:
