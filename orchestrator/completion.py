@@ -35,6 +35,8 @@ LEGAL: Mapping[Action, frozenset[Outcome]] = {
 """What a worker may say of an act. Refusals and impossibilities are decided by people and plans."""
 
 
+NOT_DONE_YET = "not_done_yet"
+"""A check found something left, and its system says nothing of it."""
 PATIENCE = 500
 """Attempts. A system that puts its date off again and again is late then, too."""
 
@@ -138,7 +140,7 @@ def _stays_open(turn: Turn, task: TaskProgress, left: Left, categories: tuple[st
     if left.asks:
         turn.hold(task, "handler_asks", left.asks)
     else:
-        again(turn, task, "not_done_yet", None)
+        again(turn, task, NOT_DONE_YET, None)
     return True
 
 

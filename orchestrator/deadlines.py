@@ -2,6 +2,7 @@
 
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.admission import go_on
+from keshi.orchestrator.completion import NOT_DONE_YET
 from keshi.orchestrator.request import TaskProgress
 from keshi.orchestrator.turn import Turn
 from keshi.schemas.requests import TaskStatus
@@ -40,7 +41,9 @@ def _task(turn: Turn, task: TaskProgress) -> None:
 
 
 def _only_check(turn: Turn, task: TaskProgress) -> bool:
-    return task.mode is Mode.CHECK or turn.state.withdrawn or task.refusal is not None
+    """Where a check found something left and its system says nothing of it (a job failed, or lied), an act follows."""
+    checking = task.mode is Mode.CHECK and task.reason != NOT_DONE_YET
+    return checking or turn.state.withdrawn or task.refusal is not None
 
 
 def _silent(turn: Turn, task: TaskProgress) -> None:

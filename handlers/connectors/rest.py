@@ -6,6 +6,7 @@ Errors leave here as those of `keshi.handlers.errors`, without address or body, 
 import json
 import re
 import ssl
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any, Final
 import httpx
 from pydantic import SecretStr
 
-from keshi.handlers.contract import Limit, Work
-from keshi.handlers.errors import GiveToPerson, HandlerError, Retry, retry_after, slug
+from keshi.handlers.contract import MIN_TIME_LEFT, Limit, Work, boot_time
+from keshi.handlers.errors import GiveToPerson, HandlerError, Retry, RetryAfter, retry_after, slug
 from keshi.runtime.settings import ConfigurationError
 
 CALL_SECONDS: Final = 10
@@ -49,14 +50,19 @@ class Rest:
         token: Sent as a bearer token (RFC 6750).
         setting: The name of the setting that holds the address, for the message.
         tls: Whom to trust, and the certificate to show; by default the system's authorities, and none.
+        busy_seconds: A call is made again for so long while the API says when (`Retry-After`). For an API that limits
+            calls: a step of many calls that began anew each time would never come to its end.
 
     Raises:
         ConfigurationError: `url` is no address of HTTP.
     """
 
-    def __init__(self, url: str, token: str, *, setting: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, url: str, token: str, *, setting: str, tls: ssl.SSLContext | None = None, busy_seconds: float = 0
+    ) -> None:
         if not re.match(r"https?://[^/\s]", url):
             raise ConfigurationError(f"{setting} is not set to an address: https://host")
+        self._busy_seconds = busy_seconds
         headers = {"Authorization": f"Bearer {token}"}
         # No proxy out of the environment: nobody decided that personal data goes through it.
         self._http = httpx.Client(base_url=url, headers=headers, trust_env=False, verify=tls or True)
@@ -88,7 +94,7 @@ class Rest:
             Retry: passing trouble, or something that operations can set right: a token, a right.
             GiveToPerson: the API refuses this very call.
         """
-        answer, text = self._call(task.limit, method, path, body, query, frozenset(allow))
+        answer, text = self._called(task.limit, method, path, body, query, frozenset(allow))
         if inspect is not None and answer.is_success:
             inspect(text, answer.headers)
         try:
@@ -140,6 +146,18 @@ class Rest:
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
+
+    def _called(self, limit: Limit, *given: Any) -> tuple[httpx.Response, bytes]:
+        """One call, made again while the API is busy and says for how long."""
+        end = boot_time() + self._busy_seconds
+        while True:
+            try:
+                return self._call(limit, *given)
+            except RetryAfter as error:
+                left = min(end - boot_time(), limit.left() - MIN_TIME_LEFT)
+                if error.seconds > left:
+                    raise
+                time.sleep(max(error.seconds, MIN_TIME_LEFT))
 
     def _call(
         self, limit: Limit, method: str, path: str, body: Any, query: Any, allow: Collection[int]

@@ -45,6 +45,8 @@ OURS: Final = "keshi:"
 """How our marks, and the references of our jobs, begin; the request's id follows."""
 WAIT_SECONDS: Final = 1.5
 """What is over by then is waited for within the act."""
+BUSY_SECONDS: Final = 5
+"""It limits calls: one is made again for so long when it says when."""
 PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.3)
 LOOK_AGAIN: Final = range(2, 3_601)
 """Seconds after which we ask again: as long as it has taken so far, within these bounds."""
@@ -92,7 +94,7 @@ class MaTool(Handler):
     def from_environment(cls) -> Self:
         given = load(Settings)
         token = token_of(given.token, given.token_file, "KESHI_MA_TOOL_")
-        return cls(Rest(given.url, token, setting="KESHI_MA_TOOL_URL"))
+        return cls(Rest(given.url, token, setting="KESHI_MA_TOOL_URL", busy_seconds=BUSY_SECONDS))
 
     # --- locate
 

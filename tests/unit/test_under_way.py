@@ -278,3 +278,17 @@ def test_a_report_of_before_changes_nothing_for_what_is_held(story: Story) -> No
     held = story.task
     story.checked(IN_TIME)
     assert story.task == held
+
+
+def test_what_a_check_finds_left_without_a_word_is_acted_on_again(story: Story) -> None:
+    """A job that failed, or said that it was done: to look again and again would change nothing."""
+    story.checked(None)
+    assert (story.task.mode, story.task.status, story.task.reason) == (Mode.CHECK, TaskStatus.SCHEDULED, "not_done_yet")
+    story.due()
+    assert story.task.mode is Mode.ACT
+
+
+def test_what_is_taken_back_meanwhile_is_not_acted_on_again(story: Story) -> None:
+    story.checked(None)
+    story.turn(admission.withdraw, admission.Withdraw(log="l", request_id=RID, command=AT))
+    assert story.task.mode is Mode.CHECK
