@@ -43,7 +43,9 @@ class Filters(Model):
         None
     )
     outcome: Annotated[Outcome | None, Field(description="Of some data category in some system.")] = None
-    late: Annotated[bool | None, Field(description="Closed after its due date, or open and past it.")] = None
+    late: Annotated[
+        bool | None, Field(description="Closed after its due date; or open, and past it or with a task that is late.")
+    ] = None
     held: Annotated[bool | None, Field(description="Open, with a task that waits for a person.")] = None
     due_before: Annotated[Moment | None, Field(description="Open, and due before this moment; soonest first.")] = None
     arrived_from: Annotated[Moment | None, Field(description="Latest arrival first.")] = None

@@ -108,7 +108,8 @@ class Sought:
     """What is asked for: requests of which all that is given is true. `…_until` and `due_before` are exclusive.
 
     `outcome`, `system` and `ground` together speak of one ending. `ground` without an outcome is also that of the
-    request; `system` without one also an open task there. `due_before` asks for open requests alone.
+    request; `system` without one also an open task there. `due_before` asks for open requests alone. `late` is what
+    closed after its due date, and what is open past it or has a task that is late.
     """
 
     people: tuple[str, ...] = ()

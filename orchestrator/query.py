@@ -208,9 +208,16 @@ def _ground(state: State) -> str:
 
 def _export_line(state: State, record: str | None) -> str:
     """One request with its record verbatim."""
-    told = state.notified_at.isoformat() if state.notified_at else None
-    line = f'"number":{state.number or 0},"request":{state.public().model_dump_json()},"notified_at":{json.dumps(told)}'
-    return f'{{{line},"closure":{record or "null"}}}'
+    case = state.accepted
+    facts = {
+        "number": state.number or 0,
+        "request": state.public().model_dump(mode="json"),
+        "regime": case.regime.value,
+        "ground": case.ground,
+        "requested_by": case.requested_by.model_dump(mode="json"),
+        "notified_at": state.notified_at.isoformat() if state.notified_at else None,
+    }
+    return f'{json.dumps(facts, ensure_ascii=False)[:-1]},"closure":{record or "null"}}}'
 
 
 def _held(view: Reader, state: State, task: TaskProgress) -> HeldTask:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from keshi.schemas.base import Code, Count, Digest, Model, Moment, Name, Reference, RequestId, RuleId
 from keshi.schemas.closure import ClosureRecord
-from keshi.schemas.commands import Decision
+from keshi.schemas.commands import Decision, Regime, Requester
 from keshi.schemas.outcomes import CategoryOutcome
 from keshi.schemas.requests import RequestState
 
@@ -175,6 +175,9 @@ class Exported(Model):
 
     number: Count
     request: RequestState
+    regime: Regime
+    ground: RuleId
+    requested_by: Requester
     notified_at: Moment | None
     closure: ClosureRecord | None
 

@@ -30,6 +30,8 @@ class Spelling(Protocol):
     """Whether `r.state` has a task of `:system`."""
     HAS_HELD: str
     """Whether `r.state` has a task that is held."""
+    HAS_LATE: str
+    """Whether `r.state` has a task that is late at `:now`: by its own word, or because its worker is silent."""
 
 
 class _Put(dict[str, Any]):
@@ -82,7 +84,8 @@ def _text(statement: str, put: _Put, sql: Spelling) -> TextualSelect:
 
 def _asks_for_state(sought: Sought) -> bool:
     by_status = sought.states & _OPEN not in (frozenset(), _OPEN)
-    return by_status or sought.held is not None or (sought.system is not None and sought.outcome is None)
+    of_tasks = sought.held is not None or sought.late is not None
+    return by_status or of_tasks or (sought.system is not None and sought.outcome is None)
 
 
 # --- the window
@@ -211,7 +214,9 @@ def _standing(sought: Sought, now: datetime, put: _Put, sql: Spelling) -> Iterat
         either = "c.closed IS NOT NULL OR " if RequestStatus.CLOSED in sought.states else ""
         yield f"({either}r.status = {put('status', status.value)})"
     if sought.late is not None:
-        late = f"CASE WHEN c.closed IS NULL THEN c.due < {put('now', now)} ELSE c.closed > c.due END"
+        # A CASE, so that states are read of open requests alone.
+        past = f"c.due < {put('now', now)} OR {sql.HAS_LATE}"
+        late = f"CASE WHEN c.closed IS NULL THEN {past} ELSE c.closed > c.due END"
         yield late if sought.late else f"NOT ({late})"
     if sought.held is not None:
         held = f"(c.closed IS NULL AND {sql.HAS_HELD})"

@@ -48,6 +48,7 @@ class Statements(Protocol):
     AT: Any
     HAS_TASK: str
     HAS_HELD: str
+    HAS_LATE: str
 
 
 class Guarded:

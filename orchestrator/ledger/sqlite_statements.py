@@ -82,6 +82,11 @@ NUMBERS = text(
 TAKE_NUMBERS = text("UPDATE acceptance SET last = last + :n")
 AT = _AT
 HAS_TASK = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE t.key = :system)"
+HAS_LATE = (
+    "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE json_extract(t.value, '$.status') <> 'ended' AND "
+    "(json_extract(t.value, '$.late') = 1 OR json_extract(t.value, '$.status') = 'open' "
+    "AND julianday(json_extract(t.value, '$.next_at')) <= julianday(:now)))"
+)
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE json_extract(t.value, '$.status') = 'held')"
 HISTORY = text("SELECT sequence, kind, at, data FROM events WHERE stream = :s ORDER BY sequence").columns(at=_AT)
 WAITING = _at_now(

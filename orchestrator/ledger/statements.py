@@ -53,6 +53,10 @@ CHAIN = text("SELECT chain_number, chain_head FROM lanes WHERE stage = 'reports'
 NUMBERS = text("SELECT nextval('acceptance') FROM generate_series(1, :n)")
 AT = DateTime(timezone=True)
 HAS_TASK = "(r.state->'tasks'->CAST(:system AS text)) IS NOT NULL"
+HAS_LATE = (
+    "EXISTS (SELECT 1 FROM json_each(r.state->'tasks') AS t WHERE t.value->>'status' <> 'ended' AND "
+    "(t.value->>'late' = 'true' OR t.value->>'status' = 'open' AND (t.value->>'next_at')::timestamptz <= :now))"
+)
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state->'tasks') AS t WHERE t.value->>'status' = 'held')"
 HISTORY = text("SELECT sequence, kind, at, data::text AS data FROM events WHERE stream = :s ORDER BY sequence")
 WAITING = text(

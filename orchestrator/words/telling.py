@@ -192,6 +192,8 @@ class _Teller:
                 yield w.say("task", "scheduled", times=times, moment=self._when(s.next_at))
             else:
                 yield w.say("task", "scheduled_once_more", moment=self._when(s.next_at))
+            if s.late:
+                yield w.say("task", "past_its_date")
         else:
             yield w.say("task", "held", since=self._when(s.since))
         yield from self._because(s)
@@ -206,6 +208,8 @@ class _Teller:
         error = s.attempts[-1].error if s.attempts else None
         if s.status is TaskStatus.HELD and error and error != s.reason:
             yield w.say("task", "because", reason=w.code("waits", error))
+        if s.left:
+            yield w.say("task", "left", categories=w.join(self._names.category(s.system, c) for c in s.left))
         if s.found and sum(s.found.values()):
             yield w.say("task", "found", sum(s.found.values()))
         if s.status is TaskStatus.HELD:

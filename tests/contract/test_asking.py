@@ -13,6 +13,7 @@ from sqlalchemy import event
 from contract.ledger_suite import Store, take, write
 from contract.stores import Postgres, Sqlite
 from keshi.dev.postgres import create_database, drop_database
+from keshi.orchestrator.account import late as task_late
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.finding import CaseNote, EndingNote, Hits, Notes, Order, Place, Sought
 from keshi.orchestrator.ledger import asking
@@ -42,6 +43,16 @@ class One:
     endings: frozenset[tuple[str, str, str]]
 
 
+def a_task(system: str, chance: random.Random) -> TaskProgress:
+    next_at = START + timedelta(hours=chance.randrange(24 * 90), microseconds=chance.randrange(10**6))
+    return TaskProgress(
+        system=system,
+        status=chance.choice(list(TaskStatus)),
+        late=chance.random() < 0.1,
+        next_at=next_at if chance.random() < 0.7 else None,
+    )
+
+
 def one(number: int, chance: random.Random) -> One:
     arrived = START + timedelta(hours=chance.randrange(24 * 60))
     due = arrived + timedelta(days=chance.randrange(1, 30))
@@ -59,9 +70,7 @@ def one(number: int, chance: random.Random) -> One:
         due=due,
         closed=closed,
     )
-    tasks = {
-        s: TaskProgress(system=s, status=chance.choice(list(TaskStatus))) for s in SYSTEMS if chance.random() < 0.7
-    }
+    tasks = {s: a_task(s, chance) for s in SYSTEMS if chance.random() < 0.7}
     ended = {s for s, t in tasks.items() if closed or t.status is TaskStatus.ENDED}
     endings = {
         (s, chance.choice(list(Outcome)).value, chance.choice(("", "", "jp.tax-records", *GROUNDS)))
@@ -116,7 +125,8 @@ def _filled(store: Any) -> Iterator[Scene]:
 
 def fits(of: One, sought: Sought, now: datetime) -> bool:
     c = of.notes
-    late = c.due < now if c.closed is None else c.closed > c.due
+    open_late = c.due < now or any(task_late(t, now) for t in of.state.tasks.values())
+    is_late = open_late if c.closed is None else c.closed > c.due
     held = c.closed is None and any(t.status is TaskStatus.HELD for t in of.state.tasks.values())
     return all(
         (
@@ -124,7 +134,7 @@ def fits(of: One, sought: Sought, now: datetime) -> bool:
             of.state.status in sought.states,
             sought.action in {None, c.action},
             sought.regime in {None, c.regime},
-            sought.late in {None, late},
+            sought.late in {None, is_late},
             sought.held in {None, held},
             sought.due_before is None or (c.closed is None and c.due < sought.due_before),
             sought.arrived_from is None or c.arrived >= sought.arrived_from,

@@ -31,7 +31,9 @@ def closure() -> dict[str, Any]:
 
 def exported(**change: Any) -> Exported:
     data = closure()
-    whole = {"number": 3, "request": data["state"], "notified_at": None, "closure": data["closure"], **change}
+    record = data["closure"]
+    given = {name: record[name] for name in ("regime", "ground", "requested_by")}
+    whole = {"number": 3, "request": data["state"], **given, "notified_at": None, "closure": record, **change}
     return Exported.model_validate_json(json.dumps(whole))
 
 

@@ -82,23 +82,25 @@ def called(call: ast.Call) -> str:
 def literals() -> Mapping[str, set[str]]:
     """By family: reasons of outcomes and residues, and what a task waits for or failed with."""
     found: dict[str, set[str]] = {"reason": set(), "waits": set(), "residue_place": set(), "residue_reason": set()}
-
-    def add(family: str, node: ast.AST | None, constants: Mapping[str, str]) -> None:
-        code = text_of(node, constants)
-        if code:
-            found[family].add(code)
-
     for tree, constants in modules():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Tuple) and len(node.elts) == 2 and "Outcome." in ast.unparse(node.elts[0]):
-                add("reason", node.elts[1], constants)
-            if isinstance(node, ast.FunctionDef) and node.name == "inconsistency":
-                for inner in ast.walk(node):
-                    add("waits", inner.value if isinstance(inner, ast.Return) else None, constants)
-            if isinstance(node, ast.Call):
-                for family, value in _given(node):
-                    add(family, value, constants)
+            for family, value in _meant(node):
+                code = text_of(value, constants)
+                if code:
+                    found[family].add(code)
     return found
+
+
+def _meant(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
+    """Expressions in this node that are a code, with its family."""
+    if isinstance(node, ast.Tuple) and len(node.elts) == 2 and "Outcome." in ast.unparse(node.elts[0]):
+        yield "reason", node.elts[1]
+    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "DECLARED":
+        yield from (("reason", value) for value in getattr(node.value, "values", ()))
+    if isinstance(node, ast.FunctionDef) and node.name == "inconsistency":
+        yield from (("waits", inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Return))
+    if isinstance(node, ast.Call):
+        yield from _given(node)
 
 
 _POSITIONAL = {"_known": ("reason", 2), "not_started": ("reason", 1), "check_when_quiet": ("waits", 2)} | {

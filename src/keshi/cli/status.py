@@ -205,4 +205,6 @@ def _show_one(view: RequestView, zone: tzinfo) -> None:
 
 def _task(task: TaskState, zone: tzinfo) -> tuple[object, ...]:
     outcomes = ", ".join(f"{o.category}: {o.outcome} {o.count}" for o in task.outcomes)
-    return task.system, task.status, task.attempt, task.reason, when(task.next_at, zone), outcomes
+    left = ", ".join(f"{c}: not done yet" for c in task.left or ())
+    status = f"{task.status} (late)" if task.late else str(task.status)
+    return task.system, status, task.attempt, task.reason, when(task.next_at, zone), outcomes or left
