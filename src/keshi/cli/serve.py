@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keshi.cli.errors import extras
+from keshi.runtime import memory
 from keshi.runtime.settings import ApiClientSettings, KafkaSettings, ProcessSettings, WorkerSettings, load
 
 orchestrator = typer.Typer(help="The orchestrator: plans, dispatches and closes requests.", no_args_is_help=True)
@@ -22,6 +23,7 @@ def run_orchestrator() -> None:
     """
     with extras():
         from keshi.orchestrator import bootstrap  # noqa: PLC0415 - the base install lacks what it imports
+    memory.settle()
     raise typer.Exit(bootstrap.run_orchestrator())
 
 
@@ -33,6 +35,7 @@ def run_api() -> None:
     """
     with extras():
         from keshi.orchestrator import bootstrap  # noqa: PLC0415
+    memory.settle()
     raise typer.Exit(bootstrap.run_api())
 
 
@@ -66,6 +69,7 @@ def run_handlers(
     settings = load(WorkerSettings)
     options = WorkerOptions(load(KafkaSettings), load(ApiClientSettings), settings, load(TokenSettings).tokens)
     handlers = registry.load(registry.allowed(systems or [], settings.allowed_handlers))
+    memory.settle()
     raise typer.Exit(0 if Worker(handlers, options).run() else 1)
 
 
