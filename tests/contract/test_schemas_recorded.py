@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import rfc8785
 
-from keshi.schemas.publishing import MESSAGES
+from keshi.schemas.messages import MESSAGES
 from keshi.schemas.reading import read
 from keshi.schemas.requests import RequestClosed
 

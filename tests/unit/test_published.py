@@ -22,7 +22,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from keshi.dev.systems.people import KNOWN_CUSTOMER_ID, KNOWN_EMAIL
 from keshi.schemas.admissible import check
 from keshi.schemas.commands import SubjectCommand
-from keshi.schemas.publishing import MESSAGES, documents
+from keshi.schemas.messages import MESSAGES
+from keshi.schemas.publishing import documents
 from keshi.schemas.reading import Unreadable, read
 from keshi.schemas.tasks import MAX_LIST_BYTES
 

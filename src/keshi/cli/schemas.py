@@ -9,7 +9,7 @@ from keshi.cli.errors import Failure
 from keshi.cli.output import note, say
 from keshi.schemas.publishing import documents
 
-app = typer.Typer(help="The published JSON Schemas and examples of all messages.", no_args_is_help=True)
+app = typer.Typer(help="The published JSON Schemas, examples and AsyncAPI document of all messages.", no_args_is_help=True)
 
 
 @app.callback()
@@ -25,7 +25,7 @@ def publish(
         bool, typer.Option("--check", help="Change nothing; exit code 1 if a file is not current.")
     ] = False,
 ) -> None:
-    """Write a JSON Schema and a whole example for each type of message."""
+    """Write a JSON Schema and a whole example for each type of message, and the AsyncAPI document."""
     root = directory or _published()
     wanted = documents()
     there = {p.relative_to(root).as_posix() for p in root.rglob("*.json")} if root.is_dir() else set()
