@@ -20,6 +20,7 @@ from keshi.orchestrator.standby import Watch, stand_by
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.host import run as run_stream
 from keshi.orchestrator.stream.settings import StreamSettings
+from keshi.orchestrator.telling import tell_oldest
 from keshi.orchestrator.tokens import load_tokens
 from keshi.runtime import failpoints, logs
 from keshi.runtime.health import Health, HealthServer
@@ -33,6 +34,8 @@ from keshi.runtime.settings import (
     ProcessSettings,
     load,
 )
+from keshi.runtime.telemetry import TelemetrySettings
+from keshi.runtime.telemetry import start as telemetry_on
 
 log = structlog.get_logger()
 
@@ -113,15 +116,17 @@ def run_orchestrator() -> int:
     keys = open_keys(ring, ledger)
     partitions = count_partitions(kafka, ledger)
     silence = Silence(kafka)
+    telemetry = telemetry_on(load(TelemetrySettings), "keshi-orchestrator")
     parts = Parts(
         ledger=ledger,
         keys=keys,
-        intake=Intake(inventory, keys),
+        intake=Intake(inventory, keys, traces=telemetry.on),
         policy=Policy.of(settings),
         producer=new_producer(kafka, f"keshi-orchestrator-{os.getpid()}"),
         kafka=kafka,
         partitions=partitions,
         silence=silence,
+        telemetry=telemetry,
     )
     stream = StreamSettings(kafka=kafka, group=settings.orchestrator_group)
     watch = Watch()
@@ -135,10 +140,12 @@ def run_orchestrator() -> int:
             silence.start()
             heartbeat = Heartbeat(stream.stall_seconds, stream.join_seconds)
             watch.works(heartbeat.healthy, heartbeat.ready)
+            tell_oldest(telemetry, ledger)
             return run_stream(stream, OrchestratorEngine(parts), heartbeat)
     finally:
         silence.close()
         close_producer(parts.producer, 5)
+        telemetry.close()
         ledger.close()
 
 
@@ -151,6 +158,7 @@ def run_api() -> int:
     ring = key_ring(load(KeySettings))
     tokens = load_tokens(settings.tokens_file)
     ledger = open_ledger(settings, pool_size=16)
+    telemetry = telemetry_on(load(TelemetrySettings), "keshi-api")
     try:
         decisions = KafkaDecisions(kafka)
         app = create_app(
@@ -160,10 +168,12 @@ def run_api() -> int:
             tokens=tokens,
             decisions=decisions,
             partitions=count_partitions(kafka, ledger),
+            telemetry=telemetry,
         )
         try:
             return serve(app, ServerOptions(settings.api_host, settings.api_port))
         finally:
             decisions.close()
     finally:
+        telemetry.close()
         ledger.close()

@@ -98,6 +98,7 @@ class Decided:
     answers: list[tuple[str, bytes]] = field(default_factory=list)
     not_authentic: list[Report] = field(default_factory=list)
     locked: bool = False
+    happened: list[tuple[State, list[Any]]] = field(default_factory=list)
 
 
 class CycleDecision:
@@ -415,6 +416,7 @@ class CycleDecision:
         sendable = []
         for request_id, happened in self._happened.items():
             state = self._states[request_id]
+            out.happened.append((state, happened))
             first = state.sequence - len(happened)
             out.batch.events.extend(_event(request_id, first + n, e) for n, e in enumerate(happened, start=1))
             out.batch.states.append((state, self._next_due(state)))

@@ -44,6 +44,7 @@ class Door:
     withdrawn: bool
     action: Action | None = None
     plan_hash: str = ""
+    trace: str | None = None
     items: str | None = None
     suspensions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: Mapping[str, TaskDoor] = field(default_factory=dict)
@@ -57,6 +58,8 @@ def write_door(state: State) -> str:
         found["w"] = True
     if case is not None:
         found |= {"a": case.action.value, "p": case.plan_hash}
+        if case.traceparent is not None:
+            found["c"] = case.traceparent
         if case.items is not None:
             found["i"] = case.items
         if state.suspensions:
@@ -82,6 +85,7 @@ def read_door(request_id: str, partition: int, text: str, system: str) -> Door:
         withdrawn=found.get("w", False),
         action=Action(found["a"]) if "a" in found else None,
         plan_hash=found.get("p", ""),
+        trace=found.get("c"),
         items=found.get("i"),
         suspensions={system: tuple(suspended)} if suspended else {},
         tasks={system: _task_door(*task)} if task else {},

@@ -41,9 +41,11 @@ from keshi.orchestrator.remembered import RememberedStates
 from keshi.orchestrator.sender import Sender
 from keshi.orchestrator.silence import Silence
 from keshi.orchestrator.stream.port import Gap, Lane, LogBounds, LogMismatch, NotOwner, Processed, Record
+from keshi.orchestrator.telling import tell_cycle
 from keshi.runtime.failpoints import hit
 from keshi.runtime.kafka import partition_of
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
+from keshi.runtime.telemetry import OFF, Metric, Stage, Telemetry
 from keshi.schemas.envelope import wrap
 from keshi.schemas.inventory import Plan
 from keshi.schemas.requests import Coordinates, Quarantined, RequestRejected
@@ -75,6 +77,7 @@ class Parts:
     kafka: KafkaSettings
     partitions: int
     silence: Silence
+    telemetry: Telemetry = OFF
 
 
 @dataclass(slots=True)
@@ -213,7 +216,10 @@ class OrchestratorEngine:
         topic_id = owned.position.topic_id or "unknown"
         batch = Batch()
         routed: set[int] = set()
+        traced: list[tuple[str, str | None, int]] = []
+        telemetry = self._.telemetry
         for record in records:
+            began = time.time_ns()
             at = Coordinates(topic="commands", partition=record.lane.partition, offset=record.offset)
             with _deciding():
                 found = self._.intake.read(record.value, at, topic_id, record.headers)
@@ -221,6 +227,8 @@ class OrchestratorEngine:
                 target = partition_of(found.message.request_id, self._.partitions)
                 batch.inbox.append(InboxRow(target, found.message.request_id, found.message.model_dump_json()))
                 routed.add(target)
+                if telemetry.on and isinstance(found.message, admission.Submit):
+                    traced.append((found.message.request_id, found.message.case.traceparent, began))
                 if found.plan:
                     batch.plans[found.plan[0]] = found.plan[1]
             elif isinstance(found, RequestRejected):
@@ -235,6 +243,8 @@ class OrchestratorEngine:
         hit("orchestrator.after_intake_commit")
         owned.sender.send(batch.outbox)
         self._hot |= routed
+        for request_id, trace, began in traced:
+            telemetry.span(Stage.INTAKE, trace, began, request_id=request_id, partition=owned.lane.partition)
 
     def _reports(self, owned: _Owned, records: Sequence[Record]) -> None:
         reports: list[Any] = []
@@ -262,6 +272,7 @@ class OrchestratorEngine:
         last: Record | None,
     ) -> None:
         made: list[Decided] = []
+        wall = time.time_ns()
         began = [0.0]
         slow = [False]
 
@@ -298,6 +309,8 @@ class OrchestratorEngine:
         if batch.outbox:
             hit("orchestrator.after_produce")
         self._hot |= {row.partition for row in batch.inbox}
+        if self._.telemetry.on and made:
+            tell_cycle(self._.telemetry, made[0].happened, inputs.reports if inputs else (), wall)
 
     def _messages(self, owned: _Owned, decided: Decided, now: datetime) -> list[OutboxRow]:
         kafka = self._.kafka
@@ -409,6 +422,7 @@ class OrchestratorEngine:
     # --- what could not be taken
 
     def _reject(self, owned: _Owned, batch: Batch, answer: RequestRejected, topic_id: str) -> None:
+        self._.telemetry.count(Metric.COMMANDS, result="rejected", code=answer.code.value)
         value = effects.rejection(answer, datetime.now(UTC))
         batch.outbox.append(owned.row(self._.kafka.topic("requests"), value, key=answer.request_id))
         where = answer.command
@@ -418,6 +432,7 @@ class OrchestratorEngine:
 
     def _quarantine(self, owned: _Owned, batch: Batch, record: Record, part: BadPart) -> None:
         stage, partition = record.lane.stage, record.lane.partition
+        self._.telemetry.count(Metric.QUARANTINED, stage=stage, code=part.reason)
         log.warning("quarantined", lane=str(record.lane), offset=record.offset, reason=part.reason)
         sealed = self._.keys.seal_payload(part.payload[:MAX_KEPT_BYTES])
         size = len(record.value or b"")

@@ -6,6 +6,7 @@ the task's next lease, reads again and sees the other's.
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ from keshi.orchestrator.ledger.port import (
 from keshi.runtime.failpoints import hit
 from keshi.runtime.kafka import partition_of
 from keshi.runtime.sealing import Key, SealBroken, WrappedKey
+from keshi.runtime.telemetry import OFF, Metric, Stage, Telemetry
 from keshi.schemas.commands import Action
 from keshi.schemas.inventory import Plan, PlannedTask
 from keshi.schemas.tasks import (
@@ -101,7 +103,8 @@ class _Judged:
 class GoService:
     """Answers workers. Serves several threads."""
 
-    def __init__(self, ledger: Ledger, keys: Keys, policy: Policy, partitions: int) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, policy: Policy, partitions: int, telemetry: Telemetry = OFF) -> None:
+        self._telemetry = telemetry
         self._ledger = ledger
         self._keys = keys
         self._policy = policy
@@ -242,7 +245,7 @@ class GoService:
                 return {place: _wait(question, NOT_RECORDED, view.now, self._policy.recheck_seconds)}
 
     def _transaction(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, Answer]:
-        ids = {q.request_id for _, q in group}
+        ids, began = {q.request_id for _, q in group}, time.time_ns()
         with self._ledger.begins(partition) as tx:
             case = self._case(tx, tx.doors(ids, caller), caller)
             entries = tx.entries(ids, caller)
@@ -255,7 +258,27 @@ class GoService:
                     sorted(given, key=lambda x: (x.request_id, x.system)),
                 )
                 hit("api.mid_begin")
+        if self._telemetry.on:
+            self._tell(group, judged, case, began)
         return {place: j.answer for place, j in judged.items()}
+
+    def _tell(self, group: Iterable[tuple[int, Begin]], judged: Mapping[int, _Judged], case: _Case, began: int) -> None:
+        for place, q in group:
+            answer, row = judged[place].answer, case.doors.get(q.request_id)
+            system, said, code = q.system, answer.answer, getattr(answer, "reason", None)
+            self._telemetry.count(Metric.BEGINS, system=system, result=said, code=code)
+            if row is not None:
+                self._telemetry.span(
+                    Stage.BEGIN,
+                    row.door.trace,
+                    began,
+                    request_id=q.request_id,
+                    system=system,
+                    attempt=q.attempt,
+                    mode=q.mode.value,
+                    result=said,
+                    code=code,
+                )
 
     def _judge(self, place: int, question: Begin, case: _Case, entries: Sequence[Entry], now: datetime) -> _Judged:
         row = case.doors.get(question.request_id)

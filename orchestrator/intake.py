@@ -9,6 +9,7 @@ from keshi.orchestrator import events as ev
 from keshi.orchestrator.admission import Decide, Notice, Submit, Withdraw
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.plan import NotPlannable, inventory_hash, make_plan
+from keshi.runtime.telemetry import derived_trace
 from keshi.schemas.admissible import NotAdmissible, check_references, ground_of, normal_identifiers
 from keshi.schemas.base import canonical
 from keshi.schemas.binary import Headers
@@ -55,10 +56,17 @@ class _Refused(Exception):  # noqa: N818 - an answer
 
 
 class Intake:
-    """Validates, plans and seals. Holds no state but the inventory and the keys."""
+    """Validates, plans and seals. Holds no state but the inventory and the keys.
 
-    def __init__(self, inventory: Inventory, keys: Keys) -> None:
+    Args:
+        inventory: All systems.
+        keys: Of the ledger.
+        traces: Give a request a trace of its own where its sender gave none.
+    """
+
+    def __init__(self, inventory: Inventory, keys: Keys, *, traces: bool = False) -> None:
         self.inventory = inventory
+        self._traces = traces
         self.inventory_hash = inventory_hash(inventory)
         self._keys = keys
         self._plans: dict[Any, tuple[Plan, tuple[str, str]]] = {}
@@ -154,7 +162,7 @@ class Intake:
                 if t.included
             },
             items=self._keys.seal_items(key, data.scope.items) if data.scope.items else None,
-            traceparent=envelope.traceparent,
+            traceparent=envelope.traceparent or (derived_trace(data.request_id) if self._traces else None),
             command=at,
         )
         message = Submit(

@@ -16,7 +16,7 @@ from keshi.client.api import ApiError, ApiRefusedError, WorkerApi
 from keshi.handlers.contract import Handler, Limit, Work, boot_time
 from keshi.handlers.errors import GiveToPerson, Retry, code_of
 from keshi.handlers.worker.book import Book, BookParts
-from keshi.handlers.worker.jobs import Job, Ticket, calls
+from keshi.handlers.worker.jobs import Job, Ticket, calls, tell
 from keshi.handlers.worker.leases import Leases
 from keshi.handlers.worker.perform import Performer
 from keshi.handlers.worker.pool import Pool, Urgency
@@ -24,6 +24,7 @@ from keshi.handlers.worker.reporter import Reporter
 from keshi.handlers.worker.steps import Patience, Steps, evidence
 from keshi.runtime import failpoints
 from keshi.runtime.settings import WorkerSettings
+from keshi.runtime.telemetry import OFF, Stage, Telemetry
 from keshi.schemas.tasks import HOLDS, MAX_TASKS, Answer, Go, PerformTasks, Stop, Unwrapped, Wait
 
 LISTS_AT_A_TIME: Final = 4
@@ -48,6 +49,7 @@ class LaneParts:
     reporter: Reporter
     settings: WorkerSettings
     stopping: threading.Event
+    telemetry: Telemetry = OFF
 
 
 class Lane:
@@ -69,7 +71,8 @@ class Lane:
         self._pool = Pool(parts.settings.concurrency, f"{self.system}-task")
         self._leases = Leases(parts.api, f"{self.system}-leases")
         self._book = Book(BookParts(parts.handler, self._leases, parts.reporter, parts.stopping, self._back))
-        self._performer = Performer(self._book, self._steps, self._pool)
+        self._telemetry = parts.telemetry
+        self._performer = Performer(self._book, self._steps, self._pool, parts.telemetry)
         self._shuffle = random.SystemRandom().shuffle
 
     # --- what the poller sees
@@ -234,21 +237,25 @@ class Lane:
     def _locate_one(self, job: Job) -> None:
         if self._book.dropped(job) or job.work is None:
             return
+        began = time.time_ns()
         try:
             located = self._steps.locate(job.work, once=job.budget.left() <= 0)
             job.begin = evidence(job.work, located, job.begin_id)
+            tell(self._telemetry, Stage.LOCATE, [job], began)
         except Exception as e:  # noqa: BLE001 - reported under its code
             self._book.fail(job, e)
             return
         failpoints.hit("worker.after_locate")
 
     def _locate_list(self, jobs: list[Job]) -> None:
+        began = time.time_ns()
         going = [(j, j.work) for j in jobs if not self._book.dropped(j) and j.work]
         for (job, work), located in zip(going, self._steps.locate_list([w for _, w in going]), strict=True):
             try:
                 job.begin = evidence(work, _got(located), job.begin_id)
             except Exception as e:  # noqa: BLE001 - as above
                 self._book.fail(job, e)
+        tell(self._telemetry, Stage.LOCATE, [j for j, _ in going], began)
         failpoints.hit("worker.after_locate")
 
     # --- 3 begin

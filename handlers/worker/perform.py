@@ -1,6 +1,7 @@
 """The steps after the go: act, verify, report. A handler that can do lists is given the whole list in each step."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,11 +14,12 @@ from keshi.handlers.contract import Accepted, Union, Verified, Work
 from keshi.handlers.errors import LeaseEnded, Retry, code_of
 from keshi.handlers.worker import reports
 from keshi.handlers.worker.book import Book
-from keshi.handlers.worker.jobs import Job
+from keshi.handlers.worker.jobs import Job, tell
 from keshi.handlers.worker.judge import Case, goes_on, identified, judge, left
 from keshi.handlers.worker.pool import Pool, Urgency
 from keshi.handlers.worker.steps import Steps
 from keshi.runtime import failpoints
+from keshi.runtime.telemetry import OFF, Stage, Telemetry
 from keshi.schemas.tasks import MAX_TASKS, Go, Mode
 
 MAX_LAPSES: Final = 3
@@ -38,7 +40,8 @@ class Performer:
         pool: For handlers that take one task at a time.
     """
 
-    def __init__(self, book: Book, steps: Steps, pool: Pool) -> None:
+    def __init__(self, book: Book, steps: Steps, pool: Pool, telemetry: Telemetry = OFF) -> None:
+        self._telemetry = telemetry
         self._book = book
         self._steps = steps
         self._pool = pool
@@ -77,8 +80,10 @@ class Performer:
             else:
                 looking.append((job, job.work, job.go))
         if acting:
+            began = time.time_ns()
             answers = self._steps.act_list([(_under(w, j), g.union) for j, w, g in acting])
             failpoints.hit("worker.after_act")
+            tell(self._telemetry, Stage.ACT, [j for j, _, _ in acting], began)
             for case, answer in zip(acting, answers, strict=True):
                 if self._acted(case, answer):
                     looking.append(case)
@@ -107,12 +112,14 @@ class Performer:
         case = job, work, go
         if reports.acts(job) and go.union:
             job.acted = True
+            began = time.time_ns()
             try:
                 answer: Accepted | Exception | None = self._steps.act(_under(work, job), go.union)
             except Exception as e:  # noqa: BLE001 - reported under its code
                 answer = e
             else:
                 failpoints.hit("worker.after_act")
+            tell(self._telemetry, Stage.ACT, [job], began)
             if not self._acted(case, answer):
                 return
         if self._steps.lists_verify:
@@ -133,9 +140,11 @@ class Performer:
     # --- verify and conclude
 
     def _verify(self, cases: Sequence[Held]) -> None:
+        began = time.time_ns()
         looks = [c for c in cases if c[2].union and c[0].task.mode is not Mode.IDENTIFY]
         pairs: list[tuple[Work, Union]] = [(work, go.union) for _, work, go in looks]
         states = dict(zip(map(_job, looks), self._steps.verify_list(pairs), strict=True)) if pairs else {}
+        tell(self._telemetry, Stage.VERIFY, [j for j, _, _ in looks], began)
         for case in cases:
             job, _, go = case
             try:

@@ -26,6 +26,7 @@ from keshi.runtime.settings import (
     WorkerSettings,
     load,
 )
+from keshi.runtime.telemetry import OFF, Telemetry
 
 STOP_SECONDS: Final = 20.0
 """For acts that run when the process is told to end. Less than the 30 s after which Kubernetes kills."""
@@ -46,6 +47,7 @@ class WorkerOptions:
         worker: How to work.
         tokens: By system, where one process serves several systems with a token each; else `api.token`.
         stop_seconds: How long acts that run may go on after the process was told to end.
+        telemetry: Told of each step.
     """
 
     kafka: KafkaSettings
@@ -53,6 +55,7 @@ class WorkerOptions:
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     tokens: Mapping[str, SecretStr] = field(default_factory=dict)
     stop_seconds: float = STOP_SECONDS
+    telemetry: Telemetry = OFF
 
 
 class Worker:
@@ -123,7 +126,7 @@ class Worker:
             for handler in self._handlers:
                 api = WorkerApi(options.api, options.tokens.get(handler.system), self._stopping)
                 self._apis.append(api)
-                lane = Lane(LaneParts(handler, api, self._reporter, options.worker, self._stopping))
+                lane = Lane(LaneParts(handler, api, self._reporter, options.worker, self._stopping, options.telemetry))
                 self._lanes.append(lane)
                 self._pollers.append(Poller(options.kafka, lane, partitions))
             self._health = _serve(Health(self.live, self.ready), options.worker.health_port)

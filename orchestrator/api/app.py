@@ -27,6 +27,7 @@ from keshi.orchestrator.query import Queries
 from keshi.orchestrator.tokens import Tokens
 from keshi.orchestrator.views import ExportNote
 from keshi.runtime.settings import ConfigurationError
+from keshi.runtime.telemetry import OFF, Telemetry
 from keshi.schemas.commands import DecisionRequest
 from keshi.schemas.tasks import BeginRequest, UnwrapRequest
 
@@ -39,7 +40,14 @@ _HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", 
 
 
 def create_app(
-    *, ledger: Ledger, keys: Keys, policy: Policy, tokens: Tokens, decisions: Decisions, partitions: int
+    *,
+    ledger: Ledger,
+    keys: Keys,
+    policy: Policy,
+    tokens: Tokens,
+    decisions: Decisions,
+    partitions: int,
+    telemetry: Telemetry = OFF,
 ) -> FastAPI:
     """The API as an ASGI application.
 
@@ -50,11 +58,12 @@ def create_app(
         tokens: Who may ask.
         decisions: Where decisions are sent.
         partitions: How many partitions requests belong to: `ledger.partitions(…)`.
+        telemetry: Told of the answers to `begin`.
     """
     # The pages of the documentation would load scripts from elsewhere; the document itself is enough.
     app = FastAPI(title="keshi", version=version("keshi"), docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     queries = Queries(ledger, keys)
-    app.include_router(work_routes(GoService(ledger, keys, policy, partitions), tokens))
+    app.include_router(work_routes(GoService(ledger, keys, policy, partitions, telemetry), tokens))
     app.include_router(reading_routes(queries, tokens))
     app.include_router(looking_routes(Looking(ledger), tokens))
     app.include_router(decision_routes(Decider(queries, keys, decisions), tokens))

@@ -44,6 +44,7 @@ class Statements(Protocol):
     CHAIN: Any
     NUMBERS: Any
     HISTORY: Any
+    OLDEST: Any
     OBLIGATIONS_OF: Any
     AT: Any
     HAS_TASK: str
@@ -236,6 +237,9 @@ class ReaderReading(Answering, Reading):
     def history(self, stream: str) -> Sequence[tuple[datetime, port.EventRow]]:
         rows = self._c.execute(self._sql.HISTORY, {"s": stream})
         return [(r.at, port.EventRow(stream, r.sequence, r.kind, r.data)) for r in rows]
+
+    def oldest(self) -> Mapping[str, datetime]:
+        return {r.system: r.accepted_at for r in self._c.execute(self._sql.OLDEST, {})}
 
     def obligations_of(self, request_id: str) -> Sequence[port.ObligationRow]:
         return [_obligation(r) for r in self._c.execute(self._sql.OBLIGATIONS_OF, {"r": request_id})]

@@ -89,6 +89,12 @@ HAS_LATE = (
 )
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE json_extract(t.value, '$.status') = 'held')"
 HISTORY = text("SELECT sequence, kind, at, data FROM events WHERE stream = :s ORDER BY sequence").columns(at=_AT)
+# An open request has a next moment: the index over those finds them among any number that are closed.
+OLDEST = text(
+    "SELECT t.key AS system, min(json_extract(r.state, '$.accepted_at')) AS accepted_at FROM requests r, "
+    "json_each(r.door, '$.t') t WHERE r.next_due IS NOT NULL AND json_extract(t.value, '$[0]') <> 'ended' "
+    "GROUP BY t.key"
+).columns(accepted_at=_AT)
 WAITING = _at_now(
     "SELECT p.value FROM json_each(:ps) p "
     "WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.partition = p.value) OR EXISTS "

@@ -66,6 +66,11 @@ WAITING = text(
     "(SELECT 1 FROM obligations o WHERE o.state = 'open' AND o.partition = p::integer AND o.due <= clock_timestamp())"
 )
 
+# An open request has a next moment: the index over those finds them among any number that are closed.
+OLDEST = text(
+    "SELECT t.key AS system, min((r.state->>'accepted_at')::timestamptz) AS accepted_at FROM requests r, "
+    "json_each(r.door->'t') AS t WHERE r.next_due IS NOT NULL AND t.value->>0 <> 'ended' GROUP BY t.key"
+)
 INSERT_BEGINS = text(
     """WITH found AS (INSERT INTO evidence (begin_id, request_id, partition, system, attempt, mode, manifest, digest,
                                     counts, searched, learned, at)

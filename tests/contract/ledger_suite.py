@@ -508,6 +508,27 @@ class LedgerSuite:
             assert view.doors([one], "nobody", sealed=True)[one].sealed == ()
             assert found[early].sealed == ()
 
+    def test_the_oldest_open_task_of_each_system_is_known(self, ledger: Ledger) -> None:
+        seed = Seeder(ledger, new_keys(ledger))
+        ids = [seed.request(), seed.request(systems=("crm",))]
+        states = read(ledger, lambda tx: tx.states(ids))
+        moments = {i: datetime(2026, 4, 1, 12, n, tzinfo=UTC) for n, i in enumerate(ids)}
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        changed = [(states[i].model_copy(update={"accepted_at": moments[i]}), soon) for i in ids]
+        ended = changed[0][0].tasks["billing"].model_copy(update={"status": TaskStatus.ENDED})
+        first = changed[0][0].model_copy(update={"tasks": {**changed[0][0].tasks, "billing": ended}})
+        write(ledger, Batch(states=[(first, soon), changed[1]]))
+        with ledger.reader() as view:
+            found = view.oldest()
+        assert found["crm"] == moments[ids[0]]
+        assert found["billing"] == moments[ids[1]], "of the first one it has ended"
+        closed: list[tuple[State, datetime | None]] = [
+            (s.model_copy(update={"status": RequestStatus.CLOSED}), None) for s, _ in changed
+        ]
+        write(ledger, Batch(states=closed))
+        with ledger.reader() as view:
+            assert view.oldest() == {}
+
     def test_a_case_that_is_as_accepted_stands_as_it_was(self, ledger: Ledger) -> None:
         seed = Seeder(ledger, new_keys(ledger))
         one = seed.request()

@@ -62,15 +62,24 @@ def run_handlers(
     from keshi.handlers import registry  # noqa: PLC0415 - brings in all that a worker needs
     from keshi.handlers.worker import Worker, WorkerOptions  # noqa: PLC0415
     from keshi.runtime import failpoints, logs  # noqa: PLC0415
+    from keshi.runtime.telemetry import TelemetrySettings  # noqa: PLC0415
+    from keshi.runtime.telemetry import start as telemetry_on  # noqa: PLC0415
 
     process = load(ProcessSettings)
     logs.configure(process)
     failpoints.configure(process)
     settings = load(WorkerSettings)
-    options = WorkerOptions(load(KafkaSettings), load(ApiClientSettings), settings, load(TokenSettings).tokens)
     handlers = registry.load(registry.allowed(systems or [], settings.allowed_handlers))
+    telemetry = telemetry_on(load(TelemetrySettings), "keshi-worker")
+    options = WorkerOptions(
+        load(KafkaSettings), load(ApiClientSettings), settings, load(TokenSettings).tokens, telemetry=telemetry
+    )
     memory.settle()
-    raise typer.Exit(0 if Worker(handlers, options).run() else 1)
+    try:
+        ended = Worker(handlers, options).run()
+    finally:
+        telemetry.close()
+    raise typer.Exit(0 if ended else 1)
 
 
 @handler.command("list")
