@@ -202,9 +202,6 @@ class _Teller:
         w = self._w
         if s.reason:
             yield w.say("task", "because", reason=w.code("waits", s.reason))
-        if s.left:
-            named = w.join(self._names.category(s.system, c) for c in s.left)
-            yield w.say("task", "late_there" if s.late else "left", categories=named)
         error = s.attempts[-1].error if s.attempts else None
         if s.status is TaskStatus.HELD and error and error != s.reason:
             yield w.say("task", "because", reason=w.code("waits", error))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 import httpx
 import yaml
 
+from contract.reference import TODAY
 from keshi.dev.processes import Part, PartSpec, answers
 from keshi.dev.systems.affiliates import COMPANIES
 from keshi.dev.systems.affiliates.behaviour import Behaviour, behave
@@ -17,6 +20,9 @@ from keshi.dev.systems.affiliates.settle import settle
 from keshi.dev.systems.affiliates.store import FILE
 from keshi.dev.systems.look import Snapshot
 from keshi.dev.systems.site import Site
+from keshi.handlers.contract import Work
+from keshi.schemas.commands import Action, Regime
+from keshi.schemas.identifiers import Identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,3 +114,19 @@ class RunningAffiliates:
             del one[name]
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
         return path
+
+
+def work(person: Person, *types: str, **more: Any) -> Work:
+    """A task for both, about this person as known by these types of identifiers (all, if none is named)."""
+    given = {t: v for t, v in person.identifiers.items() if not types or t in types}
+    base: dict[str, Any] = {
+        "request_id": str(uuid4()),
+        "system": "affiliates",
+        "action": Action.ERASE,
+        "categories": tuple(COMPANIES),
+        "identifiers": tuple(Identifier(type=t, value=v).normal() for t, v in given.items()),
+        "as_of": TODAY,
+        "arrived_at": datetime(2026, 3, 30, 5, 6, 7, tzinfo=UTC),
+        "regime": Regime.APPI,
+    }
+    return Work(**base | more)

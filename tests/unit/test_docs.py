@@ -25,7 +25,7 @@ from keshi.cli import serve
 from keshi.cli.app import app
 from keshi.dev import fetch
 from keshi.handlers import contract
-from keshi.handlers.systems import billing, crm, ma_tool
+from keshi.handlers.systems import affiliates, billing, crm, ma_tool
 from keshi.orchestrator.api.problems import TITLES
 from keshi.orchestrator.tokens import RIGHTS, Role
 from keshi.runtime import failpoints, settings
@@ -204,6 +204,7 @@ def variables() -> dict[str, str]:
     """Every setting by its variable, with its default as the README shows it."""
     kinds: list[type[BaseSettings]] = [
         *(k for k in vars(settings).values() if isinstance(k, type) and issubclass(k, BaseSettings)),
+        affiliates.Settings,
         billing.Settings,
         crm.Settings,
         ma_tool.Settings,
