@@ -91,13 +91,14 @@ Opened = Callable[[str], str | None]
 """Opens a person's sealed words."""
 
 
-def account(
+def account(  # noqa: PLR0913, PLR0917 - all that an account is made of
     state: State,
     plan: Plan,
     inventory: Inventory | None,
     record: ClosureRecord | None,
     obligations: Iterable[ObligationView],
     opened: Opened,
+    found: Mapping[str, Mapping[str, int]],
     now: datetime,
 ) -> Account:
     """Put together what is known of a request.
@@ -109,6 +110,7 @@ def account(
         record: Its closure record, if it is closed: what stands in there counts.
         obligations: What was left to do, as it stands now.
         opened: Opens a person's sealed words.
+        found: By system, how many records of each category were found so far, where its task has not ended.
         now: By the database's clock.
     """
     case = state.accepted
@@ -127,7 +129,7 @@ def account(
         company=inventory.company if inventory else None,
         inventory=tuple(s for s in inventory.systems if s.name in planned) if inventory else (),
         systems=tuple(
-            _sealed(sealed[t.system], opened) if t.system in sealed else _standing(state, plan, t, opened, now)
+            _sealed(sealed[t.system], opened) if t.system in sealed else _standing(state, plan, t, opened, found, now)
             for t in plan.tasks
         ),
         obligations=tuple(obligations),
@@ -154,7 +156,14 @@ def _sealed(record: SystemRecord, opened: Opened) -> Standing:
     )
 
 
-def _standing(state: State, plan: Plan, planned: PlannedTask, opened: Opened, now: datetime) -> Standing:
+def _standing(
+    state: State,
+    plan: Plan,
+    planned: PlannedTask,
+    opened: Opened,
+    found: Mapping[str, Mapping[str, int]],
+    now: datetime,
+) -> Standing:
     task = state.tasks.get(planned.system)
     if task is None:
         return Standing(system=planned.system, status=TaskStatus.ENDED, outcomes=planned.known)
@@ -168,7 +177,7 @@ def _standing(state: State, plan: Plan, planned: PlannedTask, opened: Opened, no
         late=late(task, now),
         left=task.left,
         after=_still_before(state.tasks, plan, planned),
-        found=task.counts,
+        found=dict(task.counts or found.get(planned.system, {})),
         searched=task.searched,
         checked_at=task.checked_at,
         handler=task.handler,

@@ -140,7 +140,9 @@ class Queries:
             plan = Plan.model_validate_json(view.plans([digest])[digest])
             inventory = view.inventories([plan.inventory]).get(plan.inventory)
             obligations = [_obligation(row) for row in view.obligations_of(request_id)]
+            evidence = view.leases([request_id]).get(request_id) if record is None else None
             now = view.now
+        latest = {s: evidence.newest_evidence(s) for s in state.tasks} if evidence else {}
         found = account(
             state,
             plan,
@@ -148,6 +150,7 @@ class Queries:
             ClosureRecord.model_validate_json(record) if record else None,
             obligations,
             lambda sealed: self._opened(request_id, sealed),
+            {system: e.counts for system, e in latest.items() if e},
             now,
         )
         return found, record

@@ -67,6 +67,8 @@ def held_lines(account: Account, names: Names, words: Words) -> Lines:
     owed = {(o.system, o.category) for o in account.obligations}
     for standing in account.systems:
         system = names.system(standing.system)
+        if not standing.ended:
+            yield 0, words.say("units", "label", label=system, text=words.say("line", "not_dealt_with"))
         left = [o for o in standing.outcomes if not _told_elsewhere(o, (standing.system, o.category) in owed)]
         yield from ended(left, partial(_in_system, standing.system, names, words), names, words)
         for residue in standing.residue:

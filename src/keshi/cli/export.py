@@ -17,7 +17,7 @@ from keshi.cli import filters as f
 from keshi.cli.errors import Failure
 from keshi.cli.http import Api, parsed
 from keshi.cli.output import note, say, table
-from keshi.cli.reading import AS_JSON, ZONE, when, zone_of
+from keshi.cli.reading import AS_JSON, ZONE, day_and_time, zone_of
 from keshi.cli.rows import header, line_of, rows_of
 from keshi.orchestrator.asked import MAX_PAGE, Export
 from keshi.orchestrator.views import ExportedPage, ExportNote, ExportPage, ExportView
@@ -217,7 +217,10 @@ def exports(
     table(
         ("export", "at", "by", "purpose", "asked for", "format", "requests", "lines", "sha256"),
         [
-            (e.number, when(e.at, zone_of(zone)), e.person, e.purpose, e.filters, e.form, e.requests, e.lines, e.sha256)
+            (
+                *(e.number, day_and_time(e.at, zone_of(zone)), e.person, e.purpose, e.filters),
+                *(e.form, e.requests, e.lines, e.sha256),
+            )
             for e in found
         ],
     )

@@ -80,3 +80,8 @@ def moment_of(text: str | None, option: str, zone: tzinfo) -> datetime | None:
 def when(at: datetime | None, zone: tzinfo = UTC) -> str:
     """A moment, to the second, with its zone."""
     return at.astimezone(zone).isoformat(timespec="seconds").replace("+00:00", "Z") if at else ""
+
+
+def day_and_time(at: datetime | None, zone: tzinfo = UTC) -> str:
+    """A moment, to the minute, with its zone: for lists."""
+    return at.astimezone(zone).isoformat(timespec="minutes").replace("+00:00", "Z") if at else ""

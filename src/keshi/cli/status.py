@@ -13,7 +13,7 @@ from rich.console import Console
 from keshi.cli import filters as f
 from keshi.cli.http import Api, parsed
 from keshi.cli.output import heading, note, say, table
-from keshi.cli.reading import AS_JSON, ZONE, request_id_of, when, zone_of
+from keshi.cli.reading import AS_JSON, ZONE, day_and_time, request_id_of, when, zone_of
 from keshi.orchestrator.views import RequestPage, RequestSummary, RequestView
 from keshi.schemas.requests import RequestState, RequestStatus, TaskState, TaskStatus
 
@@ -134,15 +134,16 @@ def _row(state: RequestState, zone: tzinfo) -> tuple[object, ...]:
         state.action,
         standing(state),
         state.verdict or "",
-        when(state.arrived_at, zone),
-        when(state.due_at, zone),
+        day_and_time(state.arrived_at, zone),
+        day_and_time(state.due_at, zone),
         waiting,
     )
 
 
 def _matched(summary: RequestSummary) -> str:
     return "; ".join(
-        f"{m.system} {m.category}: {m.outcome} {m.count}"
+        f"{m.system} {m.category}: {m.outcome}"
+        + (f" {m.count}" if m.count else "")
         + (f", {m.ground}" if m.ground else "")
         + (f", until {m.until}" if m.until else "")
         for m in summary.matched
