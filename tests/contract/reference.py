@@ -20,10 +20,11 @@ from keshi.schemas.identifiers import Identifier
 from keshi.schemas.tasks import Found, RetentionRule
 
 TODAY = date(2026, 4, 1)
-ERASE, SUSPEND, RESUME = Action.ERASE, Action.SUSPEND_USE, Action.RESUME_USE
+ERASE, SUSPEND, RESUME, STOP = Action.ERASE, Action.SUSPEND_USE, Action.RESUME_USE, Action.STOP_PROVISION
 CATEGORIES = {
     "billing": ("customers", "invoices", "payments", "usage"),
     "crm": ("contacts", "cards", "activities"),
+    "ma_tool": ("contacts", "cookies", "behaviour", "lists", "mails"),
 }
 TAX = tuple(RetentionRule(category=c, ground="jp.tax-records", years=7) for c in ("invoices", "payments"))
 

@@ -14,6 +14,7 @@ from keshi.dev.processes import PartSpec
 from keshi.dev.systems import billing, crm, snapshots
 from keshi.dev.systems.affiliates import settle as affiliates
 from keshi.dev.systems.crm import store
+from keshi.dev.systems.ma_tool.settle import settle as settle_ma_tool
 from keshi.dev.systems.people import Person, people
 from keshi.dev.systems.site import Settled, Site
 
@@ -98,6 +99,7 @@ def settle_crm(site: Site) -> Settled:
 SETTLE: Final[Mapping[str, Callable[[Site], Settled]]] = {
     "billing": settle_billing,
     "crm": settle_crm,
+    "ma_tool": settle_ma_tool,
     "affiliates": affiliates.settle,
 }
 """How each system of the inventory settles."""

@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from keshi.dev.systems.affiliates import sample as affiliates
+from keshi.dev.systems.ma_tool import people as ma_people
 from keshi.dev.systems.snapshots import Row, Rows, Snapshot, snapshot
 
 if TYPE_CHECKING:
@@ -122,9 +123,40 @@ class _Billing(Look):
         return new["restricted"] is True and kept_marker and alike(old, new, self.marks | {"restricted"})
 
 
+class _MaTool(Look):
+    """Contacts, cookies and mails carry marks, and what hangs on a marked contact follows it.
+
+    Once giving to partners has stopped for a contact, the partners have taken it from their lists.
+    """
+
+    def goal(self, ref: str, rows: Rows, expectation: Expectation, today: date) -> Goal:
+        goal, table = super().goal(ref, rows, expectation, today), ref.partition(":")[0]
+        if goal not in {Goal.SUSPENDED, Goal.STOPPED}:
+            return goal
+        mark = "suppressed_by" if goal is Goal.SUSPENDED else "provision_stopped_by"
+        marked_with = rows.get(f"contacts:{rows[ref].get('contact_id')}", {}).get(mark)
+        carries = mark in rows[ref] and not marked_with
+        return goal if carries or (goal is Goal.STOPPED and table == "audiences") else Goal.SAME
+
+    def met(self, goal: Goal, old: Row | None, new: Row | None) -> bool:
+        if goal is not Goal.STOPPED or old is None or new is None:
+            return super().met(goal, _renamed(old), _renamed(new))
+        if "partner" in old:
+            return new["status"] == "removed" and alike(old, new, frozenset({"status", "asked_at"}))
+        if old["provision_stopped_by"]:
+            return old == new
+        return bool(new["provision_stopped_by"]) and alike(old, new, frozenset({"provision_stopped_by"}))
+
+
+def _renamed(row: Row | None) -> Row | None:
+    """With the mark of a suppression under its usual name."""
+    return row and {"suspended_by" if name == "suppressed_by" else name: value for name, value in row.items()}
+
+
 LOOKS: Final[Mapping[str, Look]] = {
     "billing": _Billing(lambda person: person.refs("billing")),
     "crm": Look(lambda person: person.refs("crm")),
+    "ma_tool": _MaTool(ma_people.refs, Expectation),
     "affiliates": Look(affiliates.refs, can=(Expectation.ERASE, Expectation.UNTOUCHED)),
 }
 """By system. Whoever brings a further system adds its look here."""
