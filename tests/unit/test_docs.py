@@ -28,7 +28,7 @@ from keshi.handlers import contract
 from keshi.handlers.systems import affiliates, billing, crm, ma_tool
 from keshi.orchestrator.api.problems import TITLES
 from keshi.orchestrator.tokens import RIGHTS, Role
-from keshi.runtime import failpoints, settings
+from keshi.runtime import failpoints, settings, telemetry
 from keshi.schemas.base import canonical, sha256
 from keshi.schemas.closure import GENESIS, ClosureRecord, Located, ObligationRecord, SystemRecord, record_hash
 from keshi.schemas.commands import COMMANDS, Action
@@ -48,7 +48,7 @@ PAGES = tuple(
 SOURCES = ("src/keshi", "orchestrator", "handlers", "schemas")
 NONE = "\N{EN DASH}"
 """What a cell says that has nothing to say."""
-EXAMPLE_SETTINGS = "KESHI_NEWSLETTER"
+EXAMPLE_SETTINGS = ("KESHI_NEWSLETTER_", "KESHI_HELPDESK_")
 """Of the handler that docs/handlers.md invents."""
 
 
@@ -209,6 +209,7 @@ def variables() -> dict[str, str]:
         crm.Settings,
         ma_tool.Settings,
         serve.TokenSettings,
+        telemetry.TelemetrySettings,
     ]
     return {
         f"{k.model_config.get('env_prefix', '')}{name}".upper(): shown(f.default)
@@ -540,3 +541,13 @@ def test_the_inventory_that_is_named_as_an_example_is_one() -> None:
     from keshi.orchestrator.inventory import load  # noqa: PLC0415 - reads a file
 
     assert isinstance(load(ROOT / "src/keshi/dev/inventory.yaml"), Inventory)
+
+
+# --- telemetry
+
+
+def test_the_tables_of_telemetry_are_those_of_the_code() -> None:
+    metrics = {words(r[0])[0]: (words(r[1])[0], r[2]) for r in table("docs/operations.md", "metric", "unit", "what")}
+    assert metrics == {m.value: said for m, said in {**telemetry.COUNTERS, **telemetry.GAUGES}.items()}
+    spans_ = {name for r in table("docs/operations.md", "span", "from") for name in words(r[0])}
+    assert spans_ == {f"keshi.{stage}" for stage in telemetry.Stage}

@@ -19,6 +19,7 @@ from keshi.cli.output import note, say_json, table
 from keshi.cli.serve import TokenSettings
 from keshi.runtime import settings
 from keshi.runtime.settings import ConfigurationError, WorkerSettings
+from keshi.runtime.telemetry import TelemetrySettings
 
 app = typer.Typer(help="The settings, from the environment.", no_args_is_help=True)
 
@@ -129,7 +130,7 @@ def strangers(found: list[Setting]) -> dict[str, str | None]:
 
 
 def _kinds() -> tuple[list[type[BaseSettings]], list[str]]:
-    kinds: list[type[BaseSettings]] = [*_defined_in(settings), TokenSettings]
+    kinds: list[type[BaseSettings]] = [*_defined_in(settings), TokenSettings, TelemetrySettings]
     lacking: list[str] = []
     for system, module in _handlers():
         try:

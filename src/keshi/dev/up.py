@@ -41,11 +41,12 @@ def run_up(options: UpOptions) -> int:
 
 
 def _tell(stack: Stack, show: "Shown", *, as_json: bool) -> None:
+    mine = stack.programs.write_mine()
     if as_json:
         sys.stdout.write(json.dumps(stack.as_json()) + "\n")
         sys.stdout.flush()
     show(f"Data, keys and logs: {stack.directory}")
-    show(f"In another terminal: set -a; . {stack.programs.write_mine()}; set +a; keshi status")
+    show(f"In another terminal: set -a; . {mine}; set +a; keshi status")
     show("All parts are ready. Ctrl-C ends them.")
 
 
