@@ -48,7 +48,7 @@ PAGES = tuple(
 SOURCES = ("src/keshi", "orchestrator", "handlers", "schemas")
 NONE = "\N{EN DASH}"
 """What a cell says that has nothing to say."""
-EXAMPLE_SETTINGS = ("KESHI_NEWSLETTER_", "KESHI_HELPDESK_")
+EXAMPLE_SETTINGS = ("KESHI_NEWSLETTER", "KESHI_HELPDESK")
 """Of the handler that docs/handlers.md invents."""
 
 
