@@ -3,10 +3,29 @@
 from systems.conftest import (
     RunningBilling,
     RunningCrm,
+    RunningRecordings,
+    RunningS3,
     billing_database,
     crm_client,
     crm_process,
+    empty_recordings,
     everybody,
+    recordings,
+    recordings_index,
+    s3_server,
 )
 
-__all__ = ["RunningBilling", "RunningCrm", "billing_database", "crm_client", "crm_process", "everybody"]
+__all__ = [
+    "RunningBilling",
+    "RunningCrm",
+    "RunningRecordings",
+    "RunningS3",
+    "billing_database",
+    "crm_client",
+    "crm_process",
+    "empty_recordings",
+    "everybody",
+    "recordings",
+    "recordings_index",
+    "s3_server",
+]

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from keshi.dev.systems import look, snapshots
+from keshi.dev.systems.call_recordings.bucket import Bucket
 from keshi.dev.systems.look import Expectation, Snapshot
 from keshi.dev.systems.people import Person, Trait
 from keshi.handlers.contract import Handler, Limit, Verified, Work
@@ -24,6 +25,7 @@ ERASE, SUSPEND, RESUME, STOP = Action.ERASE, Action.SUSPEND_USE, Action.RESUME_U
 CATEGORIES = {
     "billing": ("customers", "invoices", "payments", "usage"),
     "crm": ("contacts", "cards", "activities"),
+    "call_recordings": ("calls", "recordings", "transcripts"),
     "ma_tool": ("contacts", "cookies", "behaviour", "lists", "mails"),
 }
 TAX = tuple(RetentionRule(category=c, ground="jp.tax-records", years=7) for c in ("invoices", "payments"))
@@ -84,6 +86,10 @@ def billing_rows(dsn: str) -> Snapshot:
 
 def crm_rows(data: Path) -> Snapshot:
     return Snapshot({"billing": {}, "crm": snapshots.file_rows(data / "crm.sqlite3")})
+
+
+def recordings_rows(dsn: str, bucket: Bucket) -> Snapshot:
+    return Snapshot({"call_recordings": snapshots.sql_rows(dsn) | bucket.rows()})
 
 
 def judged(system: str, before: Snapshot, after: Snapshot, what: Mapping[Action, Iterable[Person]]) -> look.Found:

@@ -1,10 +1,11 @@
-"""The two reference systems, running."""
+"""The reference systems, running."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +17,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from keshi.dev import s3
+from keshi.dev.places import run_directory
+from keshi.dev.postgres import create_database, drop_database
+from keshi.dev.processes import Part, answers
 from keshi.dev.systems import billing, crm
+from keshi.dev.systems.call_recordings import index
+from keshi.dev.systems.call_recordings.bucket import HANDLER_MAY, PLAYER_MAY, Bucket
+from keshi.dev.systems.call_recordings.settle import seed as seed_calls
 from keshi.dev.systems.crm.store import seed
 from keshi.dev.systems.people import Person, people
 
@@ -113,3 +121,79 @@ def billing_database(database: str, everybody: tuple[Person, ...]) -> Iterator[R
         role = sql.Identifier(running.role)
         connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
         connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+class RunningS3:
+    """A real S3 server with three accounts; it can be killed and started again on its port."""
+
+    owner, handler, player = (s3.Account(f"test-{who}", secrets.token_urlsafe(24)) for who in ("o", "h", "p"))
+
+    def __init__(self, directory: Path) -> None:
+        s3.versitygw()  # no mock decides anything in these tests
+        self.server = s3.server("s3", directory, self.owner, (self.handler, self.player))
+        self.part = Part(self.server.spec)
+        self.start()
+
+    def start(self) -> None:
+        self.part.start()
+        self.part.wait_ready(answers(self.server.ready), START_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[RunningS3]:
+    """Shared by all tests of this process: each makes buckets of its own."""
+    directory = run_directory("keshi-test-s3-")
+    running = RunningS3(directory)
+    yield running
+    running.part.kill()
+    shutil.rmtree(directory)
+
+
+class RunningRecordings:
+    """The call recordings, in a bucket of this test's own."""
+
+    def __init__(self, dsn: str, handler_dsn: str, server: RunningS3) -> None:
+        self.dsn = dsn
+        self.server = server
+        self.handler_dsn = handler_dsn
+        self.bucket = Bucket(server.server.url, server.owner, f"recordings-{secrets.token_hex(6)}")
+        self.bucket.create({server.handler.access_key: HANDLER_MAY, server.player.access_key: PLAYER_MAY})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings of the handler."""
+        return {
+            "KESHI_CALL_RECORDINGS_DSN": self.handler_dsn,
+            "KESHI_CALL_RECORDINGS_S3_ENDPOINT": self.server.server.url,
+            "KESHI_CALL_RECORDINGS_S3_BUCKET": self.bucket.name,
+            "KESHI_CALL_RECORDINGS_S3_ACCESS_KEY": self.server.handler.access_key,
+            "KESHI_CALL_RECORDINGS_S3_SECRET_KEY": self.server.handler.secret_key,
+        }
+
+
+@pytest.fixture(scope="session")
+def recordings_index(postgres_server: str) -> Iterator[tuple[str, str]]:
+    """The index, shared by all tests of this process: its owner's connection string and the handler's."""
+    name = role = f"calls_{secrets.token_hex(6)}"
+    create_database(postgres_server, name)
+    dsn = f"{postgres_server.rpartition('/')[0]}/{name}"
+    yield dsn, index.create(dsn, password=secrets.token_urlsafe(12), role=role)
+    drop_database(postgres_server, name)
+    with psycopg.connect(postgres_server) as connection:
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+@pytest.fixture
+def empty_recordings(recordings_index: tuple[str, str], s3_server: RunningS3) -> Iterator[RunningRecordings]:
+    """Nobody has called yet."""
+    running = RunningRecordings(*recordings_index, s3_server)
+    yield running
+    running.bucket.close()
+    with psycopg.connect(running.dsn) as connection:
+        connection.execute("TRUNCATE calls")
+
+
+@pytest.fixture
+def recordings(empty_recordings: RunningRecordings, everybody: tuple[Person, ...]) -> RunningRecordings:
+    seed_calls(empty_recordings.dsn, empty_recordings.bucket, everybody)
+    return empty_recordings

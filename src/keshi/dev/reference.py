@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
-from keshi.dev import places
+from keshi.dev import places, s3
 from keshi.dev.postgres import drop_database
 from keshi.dev.processes import PartSpec
-from keshi.dev.systems import billing, crm, snapshots
+from keshi.dev.systems import billing, call_recordings, crm, snapshots
 from keshi.dev.systems.affiliates import settle as affiliates
 from keshi.dev.systems.crm import store
 from keshi.dev.systems.ma_tool.settle import settle as settle_ma_tool
@@ -99,10 +99,16 @@ def settle_crm(site: Site) -> Settled:
 SETTLE: Final[Mapping[str, Callable[[Site], Settled]]] = {
     "billing": settle_billing,
     "crm": settle_crm,
-    "ma_tool": settle_ma_tool,
     "affiliates": affiliates.settle,
+    "call_recordings": call_recordings.settle,
+    "ma_tool": settle_ma_tool,
 }
 """How each system of the inventory settles."""
+
+PREPARE: Final[Mapping[str, Callable[[], None]]] = {
+    "call_recordings": s3.prepare,
+}
+"""What has to be fetched first for some of them."""
 
 
 def without_password(url: str) -> str:

@@ -161,6 +161,8 @@ class Stack:
             fetch.java()
             fetch.kafka_jars()
         fetch.postgres_home()
+        for name in self.systems:
+            reference.PREPARE.get(name, _nothing)()
 
     def _start_servers(self) -> None:
         """Side by side: each takes seconds of its own, most of them waiting. What may be missing comes first."""
@@ -437,6 +439,7 @@ class Stack:
             "api_url": self.api_url,
             "api_token": self.api_token,
             "reader_token": self.credentials.reader,
+            "operator_token": self.credentials.operator,
             "ledger_url": self.ledger_url,
             "systems": {name: dict(settled.inside) for name, settled in self.settled.items()},
             "kafka_data": None if self.kafka_data is None else str(self.kafka_data),
@@ -470,6 +473,10 @@ def _migrated(url: str) -> bool:
     finally:
         engine.dispose()
     return before is None
+
+
+def _nothing() -> None:
+    """Is to be fetched."""
 
 
 def _silent(_: str) -> None:

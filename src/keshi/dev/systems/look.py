@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from keshi.dev.systems.affiliates import sample as affiliates
+from keshi.dev.systems.call_recordings import sample
 from keshi.dev.systems.ma_tool import people as ma_people
 from keshi.dev.systems.snapshots import Row, Rows, Snapshot, snapshot
 
@@ -123,6 +124,15 @@ class _Billing(Look):
         return new["restricted"] is True and kept_marker and alike(old, new, self.marks | {"restricted"})
 
 
+class _CallRecordings(Look):
+    """A delete marker holds nothing that could be used: only an erasure changes it."""
+
+    def goal(self, ref: str, rows: Rows, expectation: Expectation, today: date) -> Goal:
+        if expectation is not Expectation.ERASE and rows[ref].get("delete_marker"):
+            return Goal.SAME
+        return super().goal(ref, rows, expectation, today)
+
+
 class _MaTool(Look):
     """Contacts, cookies and mails carry marks, and what hangs on a marked contact follows it.
 
@@ -156,8 +166,9 @@ def _renamed(row: Row | None) -> Row | None:
 LOOKS: Final[Mapping[str, Look]] = {
     "billing": _Billing(lambda person: person.refs("billing")),
     "crm": Look(lambda person: person.refs("crm")),
-    "ma_tool": _MaTool(ma_people.refs, Expectation),
     "affiliates": Look(affiliates.refs, can=(Expectation.ERASE, Expectation.UNTOUCHED)),
+    "call_recordings": _CallRecordings(sample.refs),
+    "ma_tool": _MaTool(ma_people.refs, Expectation),
 }
 """By system. Whoever brings a further system adds its look here."""
 

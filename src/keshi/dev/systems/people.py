@@ -46,6 +46,7 @@ class Trait(StrEnum):
     HIDDEN_DUPLICATE = "hidden_duplicate"  # the contact that is found is a duplicate of one that is not
     MANUAL = "manual"  # some records are suspended by the company's own people
     OTHER_CASE = "other_case"  # billing holds the address in other case
+    OFFICE_PHONE = "office_phone"  # a second number that only a contact in the CRM has
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class Person:
     contacts: tuple[Contact, ...] = ()
     cards: tuple[Card, ...] = ()
     activities: tuple[Activity, ...] = ()
+    office_phone: str | None = field(default=None, repr=False)
+    """No command names it: who needs it has to learn it from the CRM."""
 
     @property
     def customer_id(self) -> str | None:
@@ -188,7 +191,7 @@ def people(number: int, *, today: date, seed: int = SEED) -> tuple[Person, ...]:
 def _traits(n: int) -> frozenset[Trait]:
     """Shapes repeat every 20 people; person 1 is the known one."""
     if n == 1:
-        return frozenset({Trait.BILLING, Trait.CRM, Trait.AGED, Trait.DUPLICATES})
+        return frozenset({Trait.BILLING, Trait.CRM, Trait.AGED, Trait.DUPLICATES, Trait.OFFICE_PHONE})
     place = n % 20
     traits = {Trait.BILLING, Trait.CRM}
     if place in {7, 17}:
@@ -200,7 +203,7 @@ def _traits(n: int) -> frozenset[Trait]:
         traits |= {Trait.AGED} if place % 3 != 1 else set()
         traits |= {Trait.OTHER_CASE} if place in {4, 9} else set()
     if Trait.CRM in traits and place in {2, 5, 7, 12, 15}:
-        traits |= {Trait.DUPLICATES}
+        traits |= {Trait.DUPLICATES, Trait.OFFICE_PHONE}
     if Trait.CRM in traits and place in {6, 17}:
         traits |= {Trait.HIDDEN_DUPLICATE}
     if place in {3, 12}:
@@ -240,7 +243,13 @@ def _person(n: int, today: date, random: Random, ids: _Ids) -> Person:
         contacts=contacts,
         cards=tuple(_card(contact, ids) for contact in contacts if contact.email),
         activities=tuple(_activities(contacts, today, random, ids)),
+        office_phone=_office_phone(n) if Trait.OFFICE_PHONE in traits else None,
     )
+
+
+def _office_phone(n: int) -> str:
+    """In the same block as the other numbers, and nobody's: people are counted up to a million."""
+    return f"+819009{n:06d}"
 
 
 def _customer(n: int, customer_id: str, name: str, email: str, phone: str, traits: frozenset[Trait]) -> Customer:
@@ -317,7 +326,9 @@ def _contacts(
     second, third = (f"P-{next(ids.contact):06d}" for _ in range(2))
     # The second is found by the address alone, or by a link too; the third by a link alone, or by two.
     yield Contact(second, name, email.title(), None, None, company, None if n % 3 else first)
-    yield Contact(third, name, f"moved.{n:06d}@office.example", None, None, company, first if n % 2 else second)
+    yield Contact(
+        third, name, f"moved.{n:06d}@office.example", _office_phone(n), None, company, first if n % 2 else second
+    )
 
 
 def _card(contact: Contact, ids: _Ids) -> Card:
