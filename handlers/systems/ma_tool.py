@@ -49,7 +49,7 @@ BUSY_SECONDS: Final = 5
 """It limits calls: one is made again for so long when it says when."""
 PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.3)
 LOOK_AGAIN: Final = range(2, 3_601)
-"""Seconds after which we ask again: as long as it has taken so far, within these bounds."""
+"""Seconds after which we ask again: half as long as it has taken so far, within these bounds."""
 REFS_A_CALL: Final = 500
 REFS_A_JOB: Final = 5_000
 IDS_A_CALL: Final = 100
@@ -295,7 +295,7 @@ def _pending(job: Record) -> bool:
 
 
 def _under_way(waits_for: Sequence[Record]) -> UnderWay:
-    seconds = max(w["age_seconds"] for w in waits_for)
+    seconds = max(w["age_seconds"] for w in waits_for) // 2
     return UnderWay(min(max(seconds, LOOK_AGAIN[0]), LOOK_AGAIN[-1]), late=any(w["overdue"] for w in waits_for))
 
 
