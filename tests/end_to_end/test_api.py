@@ -270,6 +270,14 @@ def test_a_query_out_of_bounds_names_its_field(api: Api, query: str) -> None:
     assert told["errors"][0]["field"].startswith(f"query.{query.partition('=')[0]}")
 
 
+@pytest.mark.parametrize("query", ["hanako=1", "before=3", "email=hanako.sample@mail.example"])
+def test_a_query_that_is_none_of_ours_is_refused_and_not_repeated(api: Api, query: str) -> None:
+    """A filter that is misspelt must not list everything."""
+    response = api.get("reader", f"/v1/requests?{query}")
+    problem(response, 422, "invalid")
+    assert "hanako" not in response.text
+
+
 # --- readers
 
 
