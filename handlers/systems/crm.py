@@ -2,16 +2,20 @@
 
 - Contacts are found by customer id, e-mail address and phone number, and from there, until nothing new turns up,
   over the links between duplicates and the addresses of what was found. Cards and activities hang on a contact.
+- It knows numbers, addresses and customer ids that no command named, and tells them: other systems are searched by
+  them. What people typed into it may be no identifier at all, and is then passed over; so is what somebody else's
+  contact has, too.
 - Cards and activities go before their contact. A link goes with the contact it points to: that is why everything
   is located before anything is deleted, and why an act works on the union alone.
 - Use is suspended by a mark on each record. A mark that isn't ours stays.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keshi.handlers.connectors.rest import Rest, token_of
@@ -19,7 +23,8 @@ from keshi.handlers.contract import Active, Gone, Handler, Located, Results, Sta
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
 from keshi.runtime.settings import load
 from keshi.schemas.commands import Action
-from keshi.schemas.tasks import MAX_MANIFEST, Found
+from keshi.schemas.identifiers import Identifier
+from keshi.schemas.tasks import MAX_MANIFEST, Found, Mode
 
 OURS = "keshi:"
 """How our marks begin; the request's id follows."""
@@ -29,6 +34,8 @@ KINDS = (*CHILDREN, "contacts")
 """In the order in which records may go."""
 VALUES_A_CALL = 50
 REFS_A_CALL = 500
+MAX_VALUE = 320
+"""Characters of what is searched by."""
 GONE: Final = 404
 CONFLICT: Final = 409
 
@@ -62,12 +69,15 @@ class Crm(Handler):
 
     def locate(self, task: Work) -> Located:
         contacts = self._contacts(task)
+        learned = self._learned(task, contacts)
+        if task.mode is Mode.IDENTIFY:
+            return Located((), searched=_searched(task), learned=learned)
         found = [_found("contacts", c) for c in contacts] if "contacts" in task.categories else []
         for kind in (k for k in CHILDREN if k in task.categories):
             for contact in contacts:
                 children = self._rest.pages(task, f"/v1/contacts/{contact['id']}/{kind}")
                 found += [_found(kind, child) for child in children]
-        return Located(tuple(found), searched=tuple(t for t in SEARCHED if task.values(t)))
+        return Located(tuple(found), searched=_searched(task), learned=learned)
 
     def erase(self, task: Work, union: Union) -> None:
         for f in _in_order(union):
@@ -121,9 +131,24 @@ class Crm(Handler):
                     found |= {c["id"]: c for c in linked}
                 if len(found) > MAX_MANIFEST:
                     raise GiveToPerson("too_many_records")
-            new = {c["email"].casefold() for c in found.values() if c["email"]} - asked
+            new = {c["email"].casefold() for c in found.values() if _searchable(c["email"])} - asked
             wanted = [("email", address) for address in sorted(new)]
         return list(found.values())
+
+    def _learned(self, task: Work, contacts: Sequence[Record]) -> tuple[Identifier, ...]:
+        """What the contacts say of the person beyond what the task brought.
+
+        A number that somebody else's contact has, too, is a switchboard, and leads to other people's data.
+        """
+        told = {i: written for contact in contacts for i, written in _identifiers(contact)}
+        for known in task.identifiers:
+            told.pop(known.normal(), None)
+        if not told:
+            return ()
+        ids = {contact["id"] for contact in contacts}
+        found = self._search(task, [(i.type, written) for i, written in told.items()])
+        others = {i for contact in found if contact["id"] not in ids for i, _ in _identifiers(contact)}
+        return tuple(i for i in told if i not in others)
 
     def _search(self, task: Work, wanted: Sequence[tuple[str, str]]) -> Iterator[Record]:
         """Contacts that really have one of these values, whatever the CRM takes for alike."""
@@ -156,6 +181,29 @@ class Crm(Handler):
         if not records.keys() >= set(refs):
             raise Retry("answer_incomplete")
         return records
+
+
+def _searched(task: Work) -> tuple[str, ...]:
+    return tuple(t for t in SEARCHED if task.values(t))
+
+
+def _identifiers(contact: Record) -> Iterator[tuple[Identifier, str]]:
+    """What a contact says of the person, each with how it is written there; what is no identifier is passed over."""
+    for kind in SEARCHED:
+        written = contact[kind] or ""
+        try:
+            yield Identifier(type=kind, value=_tidy(kind, written)).normal(), written
+        except ValidationError:
+            continue
+
+
+def _searchable(value: str | None) -> bool:
+    return value is not None and value.isprintable() and 0 < len(value) <= MAX_VALUE
+
+
+def _tidy(kind: str, value: str) -> str:
+    """A number without what people put between its digits. One without its country code is no identifier."""
+    return re.sub(r"[ ().\u00a0\u3000/-]", "", value) if kind == "phone" else value.strip()
 
 
 def _found(kind: str, record: Record) -> Found:

@@ -17,6 +17,7 @@ from contract.reference import (
     ERASE,
     RESUME,
     SUSPEND,
+    TODAY,
     EndsAt,
     attempt,
     closing,
@@ -27,13 +28,14 @@ from contract.reference import (
     refs,
     work,
 )
-from keshi.dev.systems.people import Person, Trait
+from keshi.dev.systems.people import Person, Trait, people
 from keshi.handlers.connectors.rest import Rest
 from keshi.handlers.contract import Active, Gone, Limit, Located, Suspended, Union, Verified, Work
 from keshi.handlers.errors import GiveToPerson, HandlerError, LeaseEnded, Retry, RetryAfter
 from keshi.handlers.systems.crm import Crm
 from keshi.runtime.settings import ConfigurationError
-from keshi.schemas.tasks import Found
+from keshi.schemas.identifiers import Identifier
+from keshi.schemas.tasks import Found, Mode
 
 CRM = Trait.CRM
 
@@ -128,6 +130,101 @@ def test_nothing_outside_the_union_is_erased(handler: Crm, crm_process: Any, eve
     both, verified = attempt(handler, task, union)
     assert refs(both) == person.refs("crm")
     assert set(verified.states) == {Gone()}
+
+
+# --- what it teaches
+
+
+def change(crm_process: Any, *statements: tuple[str, tuple[Any, ...]]) -> None:
+    """Write into the store of a CRM that is down for the moment, as people do into the CRM itself."""
+    crm_process.end()
+    with closed(sqlite3.connect(crm_process.data / "crm.sqlite3")) as store, store:
+        for statement, values in statements:
+            store.execute(statement, values)
+    crm_process.start()
+
+
+def learned(handler: Crm, task: Work) -> set[tuple[str, str]]:
+    return {(i.type, i.value) for i in handler.locate(task).learned}
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_everything_that_the_contacts_say_of_the_person_is_told(
+    handler: Crm, everybody: tuple[Person, ...], mode: Mode
+) -> None:
+    """Numbers, addresses and customer ids of all duplicates, also those that only a link leads to."""
+    person = person_with(everybody, Trait.OFFICE_PHONE, Trait.BILLING)
+    assert person.office_phone
+    located = handler.locate(work("crm", person, ERASE, "email", mode=mode))
+    assert {(i.type, i.value) for i in located.learned} == {
+        ("phone", person.phone),
+        ("phone", person.office_phone),
+        ("customer_id", person.customer_id),
+        ("email", f"moved.{person.number:06d}@office.example"),
+    }
+    assert located.searched == ("email",)
+    assert bool(located.found) == (mode is not Mode.IDENTIFY)
+
+
+def test_what_the_task_brought_is_not_told_again(handler: Crm, everybody: tuple[Person, ...]) -> None:
+    for person in everybody:
+        told = learned(handler, work("crm", person))
+        assert not told & set(person.identifiers.items())
+
+
+def test_what_is_no_identifier_is_passed_over(
+    crm_process: Any, environment: dict[str, str], everybody: tuple[Person, ...]
+) -> None:
+    """People type what they like into a CRM."""
+    person = person_with(everybody, Trait.OFFICE_PHONE)
+    odd = [
+        ("not a number", "+81 (0)", "\t"),
+        ("090-0000-0001", "nobody", ""),
+        ("+0", "a@b", " "),
+        ("+81" + "9" * 40, "@", "x" * 500),
+        ("", "two@at@signs.example", "\x00"),
+        ("", "long" * 300 + "@customer.example", ""),
+        ("", "nul\x00@customer.example", ""),
+        ("+81 90-0999 9999", " spaced@customer.example ", "  C-9  "),
+    ]
+    insert = (
+        "INSERT INTO contacts (id, name, company, duplicate_of, phone, email, customer_id)"
+        " VALUES (?, '-', '-', ?, ?, ?, ?)"
+    )
+    change(
+        crm_process,
+        *((insert, (f"P-9{n:05d}", person.contacts[0].id, *values)) for n, values in enumerate(odd)),
+    )
+    with closing(Crm.from_environment()) as handler:
+        told = learned(handler, work("crm", person, ERASE, "email"))
+    assert person.office_phone
+    assert {v for t, v in told if t == "phone"} == {person.phone, person.office_phone, "+819009999999"}
+    assert {v for t, v in told if t == "customer_id"} == {person.customer_id, "C-9"} - {None}
+    assert {v for t, v in told if t == "email"} == {
+        f"moved.{person.number:06d}@office.example",
+        "spaced@customer.example",
+    }
+
+
+def test_a_number_that_other_people_have_too_is_not_told(
+    crm_process: Any, environment: dict[str, str], everybody: tuple[Person, ...]
+) -> None:
+    """The switchboard of a company: by it, calls of all its people would be erased."""
+    person = person_with(everybody, Trait.OFFICE_PHONE)
+    other = next(p for p in everybody if p.contacts and p is not person)
+    change(
+        crm_process,
+        ("UPDATE contacts SET phone = ? WHERE id = ?", (person.office_phone, other.contacts[0].id)),
+    )
+    with closing(Crm.from_environment()) as handler:
+        told = learned(handler, work("crm", person, ERASE, "email"))
+    assert {v for t, v in told if t == "phone"} == {person.phone}
+
+
+def test_who_is_not_there_teaches_nothing(handler: Crm) -> None:
+    stranger = (Identifier(type="email", value="nobody@stranger.example"),)
+    located = handler.locate(work("crm", people(1, today=TODAY)[0], identifiers=stranger))
+    assert located == Located((), ("email",))
 
 
 # --- crashes and leases
