@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,15 +21,17 @@ from ulid import ULID
 
 from contract.stores import Postgres, Sqlite
 from keshi.cli import run
-from keshi.client import Client, NotOverError
+from keshi.client import Client, NotOverError, Submitted
 from keshi.client.commands import event_of
 from keshi.dev.options import UpOptions
 from keshi.dev.programs import INVENTORY
 from keshi.dev.stack import Stack
 from keshi.orchestrator.ledger.choice import connect
+from keshi.runtime.kafka import new_producer
 from keshi.schemas.base import sha256
 from keshi.schemas.commands import COMMANDS, EraseSubject
 from keshi.schemas.envelope import MAX_COMMAND_BYTES
+from keshi.schemas.outcomes import Verdict
 from keshi.schemas.reading import read
 from keshi.schemas.requests import RequestClosed, RequestRejected
 
@@ -126,10 +129,10 @@ def test_the_same_as_json(keshi: Any) -> None:
 
 
 def test_a_rejection_is_one_line_and_exit_code_3(keshi: Any) -> None:
-    """Of an action that nobody can do; of a withdrawal that is too late; of an id that was taken."""
-    asked = keshi("submit", "stop-provision", "--email", nobody(), "--wait", "--timeout", SECONDS)
+    """Of a purpose that nothing serves; of a withdrawal that is too late; of an id that was taken."""
+    asked = keshi("submit", "erase", "--email", nobody(), "--purpose", "nothing", "--wait", "--timeout", SECONDS)
     assert asked.code == 3
-    assert "rejected: action_not_possible at type" in asked.err
+    assert "rejected: purpose_unknown at data.scope.purposes.0" in asked.err
     closed = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS).rows[0][0]
     late = keshi("submit", "withdraw", closed, "--wait", "--json", "--timeout", SECONDS)
     assert (late.code, json.loads(late.out)["code"]) == (3, "already_closed")
@@ -377,22 +380,13 @@ def test_what_the_api_refuses_is_one_line(keshi: Any, monkeypatch: pytest.Monkey
     assert "[unauthenticated]" in keshi("status").err
 
 
-def test_the_infrastructure_is_checked(keshi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ledger and topics are as they should be; other topics are made; another number of partitions is refused."""
+def test_the_infrastructure_is_checked(keshi: Any) -> None:
+    """Ledger and topics are as they should be, and so told."""
     assert "in order" in keshi("ledger", "check").out
     assert "as before" in keshi("ledger", "migrate").out
-    same = ("topics", "apply", "--inventory", str(INVENTORY), "--partitions", str(PARTITIONS))
-    as_now = keshi(*same, "--commands-partitions", str(PARTITIONS), "--dry-run")
+    same = ("--partitions", str(PARTITIONS), "--commands-partitions", str(PARTITIONS))
+    as_now = keshi("topics", "apply", "--inventory", str(INVENTORY), *same, "--dry-run")
     assert (as_now.code, as_now.out) == (0, "")
-    more = keshi("topics", "apply", "--inventory", str(INVENTORY), "--partitions", "3", "--dry-run")
-    assert (more.code, "belong to their partition for life" in more.err) == (2, True)
-    monkeypatch.setenv("KESHI_KAFKA_PREFIX", f"t{uuid4().hex[:12]}.")
-    made = keshi(*same, "--commands-retention", "12h")
-    assert made.code == 0
-    assert {row[1] for row in made.rows[1:]} == {"create"}
-    assert len(made.rows) == 1 + 4 + 2
-    changed = keshi(*same, "--commands-retention", "1d", "--commands-partitions", "4")
-    assert [row[1:] for row in changed.rows[1:]] == [["set retention.ms", "43200000", "86400000"]]
 
 
 # --- the client
@@ -477,3 +471,70 @@ def test_a_command_goes_by_its_request_and_can_be_read(stack: Stack) -> None:
     assert read_back == asked
     assert (envelope.id, envelope.source) == (f"{asked.request_id}/EraseSubject", "urn:test")
     assert envelope.traceparent
+
+
+def test_both_modes_of_a_cloudevent_are_taken_from_one_topic(stack: Stack, client: Client) -> None:
+    """Mixed, with one between them that contradicts itself: that one is told, the others are carried out.
+
+    A header whose name is no UTF-8 keeps nobody.
+    """
+    producer = new_producer(stack.kafka)
+    first, odd, wrong, last = (command() for _ in range(4))
+    mark = client.mark()
+
+    def send(event: bytes, headers: list[tuple[str, bytes]]) -> Submitted:
+        meta = producer.send(stack.kafka.topic("commands"), event, partition=0, headers=headers).get(timeout=30)
+        return Submitted(meta.partition, meta.offset)
+
+    places = [
+        send(first.model_dump_json(exclude_none=True).encode(), in_headers(first)),
+        send(event_of(odd, source="urn:test"), [(NoText("x"), b"")]),
+        send(wrong.model_dump_json(exclude_none=True).encode(), [*in_headers(wrong), ("ce_id", b"2")]),
+        send(event_of(last, source="urn:test"), []),
+    ]
+    answers = [
+        client.wait(c.request_id, 60, since=mark, command=at)
+        for c, at in zip((first, odd, wrong, last), places, strict=True)
+    ]
+    producer.close(timeout=5)
+    assert [type(a) for a in answers] == [RequestClosed, RequestClosed, RequestRejected, RequestClosed]
+    rejected = answers[2]
+    assert isinstance(rejected, RequestRejected)
+    assert (rejected.code, rejected.field) == ("field_invalid", "id")
+
+
+def in_headers(asked: EraseSubject) -> list[tuple[str, bytes]]:
+    attributes = {"specversion": "1.0", "id": asked.request_id, "source": "urn:test", "type": "keshi.EraseSubject.v1"}
+    return [*((f"ce_{n}", v.encode()) for n, v in attributes.items()), ("content-type", b"application/json")]
+
+
+class NoText(str):
+    """A header's name as another client may send it."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+def test_the_programs_of_the_senders_page_run(client: Client, stack: Stack) -> None:
+    """Send and wait, many, and follow: from a database of one's own, each closure once."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "send-a-command.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "page"}
+    for code in re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE):
+        exec(compile(code, "docs/send-a-command.md", "exec"), names)  # noqa: S102 - our own document
+    database = sqlite3.connect(":memory:")
+    follow = names["follow"]
+    assert names["erase"](client, f"C-nobody-{uuid4().hex[:8]}") in set(Verdict)
+    asked = [command() for _ in range(5)]
+    refused = command(scope={"purposes": ["mail"]})
+    assert names["sweep"](client, [*asked, refused]) == [refused.request_id]
+    for one in asked:
+        client.wait(one.request_id, 60)
+    follow(client, database, idle_seconds=1)
+    kept = {row[0] for row in database.execute("SELECT request_id FROM closed")}
+    assert {one.request_id for one in asked} <= kept
+    changes = database.total_changes
+    follow(client, database, idle_seconds=1)
+    assert database.total_changes == changes
+    database.close()
