@@ -107,7 +107,7 @@ def _play(stack: Stack, options: DemoOptions, show: Shown) -> Story:
         told = _told(stack, [step for step in play.steps if step.kind == "RecordNotice"])
         show(f"All commands were answered after {time.monotonic() - began:.1f} s; now a look into all systems.")
         after = snapshot(stack.settled.values())
-        findings = compare(before, after, play.expectations, today=stack.sample.today)
+        findings = compare(before, after, play.expectations, today=stack.sample.today, scopes=play.scopes)
         wrong = {step.title: problem for step in play.steps if (problem := sender.wrong(step))}
         if not told:
             wrong["the person was told"] = "not noted"

@@ -72,11 +72,21 @@ class Script:
     partitions: int
     steps: list[Step] = field(default_factory=list)
     expectations: list[tuple[Person, Expectation]] = field(default_factory=list)
+    scopes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """By number of a person, the only categories that the expectation is about."""
 
-    def add(self, step: Step, person: Person | None = None, becomes: Expectation | None = None) -> Step:
+    def add(
+        self,
+        step: Step,
+        person: Person | None = None,
+        becomes: Expectation | None = None,
+        only: tuple[str, ...] | None = None,
+    ) -> Step:
         self.steps.append(step)
         if person is not None and becomes is not None:
             self.expectations.append((person, becomes))
+            if only is not None:
+                self.scopes[person.number] = only
         return step
 
     def beside(self, request_id: str) -> str:
@@ -135,7 +145,7 @@ def _erasures(made: Script, cast: _Cast, at: datetime) -> None:
         ),
         ("invoices that the law keeps", cast.pick(*_PLAIN, Trait.AGED, without=_ODD), _ALL, kept),
         ("only in the CRM, two duplicates", cast.pick(Trait.CRM, Trait.DUPLICATES, without=one), mail, done),
-        ("only in billing", cast.pick(Trait.BILLING, Trait.AGED, without=other), mail, done),
+        ("only in billing", cast.pick(Trait.BILLING, Trait.AGED, without=other), ("email", "phone"), done),
         ("a hidden duplicate", cast.pick(*_PLAIN, hidden), ("phone",), kept),
         ("only in the CRM, a hidden duplicate", cast.pick(hidden, without=one), ("email", "phone"), done),
         ("some of it suspended by hand", cast.pick(*_PLAIN, Trait.MANUAL), ("customer_id",), kept),
@@ -171,20 +181,21 @@ def _special_erasures(made: Script, cast: _Cast, at: datetime) -> None:
         person = cast.pick(*_PLAIN, Trait.DUPLICATES) if "cards" in categories else cast.pick(*_PLAIN, without=_ODD)
         data = _command(person, at, scope={"categories": list(categories)})
         step = Step(f"erase: {' and '.join(categories)} only", "EraseSubject", data, Verdict.FULFILLED_WITHIN_SCOPE)
-        made.add(step, _within(person, categories), Expectation.ERASE)
-    stranger = _data([{"type": "email", "value": "nobody.here@stranger.example"}], at)
-    made.add(Step("erase: unknown to both systems", "EraseSubject", stranger, Verdict.NO_DATA_HELD))
+        made.add(step, person, Expectation.ERASE, categories)
+    nobody = {"email": "nobody.here@stranger.example", "phone": "+819009999999"}
+    stranger = _data([{"type": kind, "value": value} for kind, value in nobody.items()], at)
+    made.add(Step("erase: unknown to all systems", "EraseSubject", stranger, Verdict.NO_DATA_HELD))
 
 
 def _suspensions(made: Script, cast: _Cast, at: datetime) -> None:
-    fulfilled = Verdict.FULFILLED
+    fulfilled = Verdict.FULFILLED_WITH_EXCEPTIONS  # affiliates cannot suspend, and the record says so
     person = cast.pick(*_PLAIN, Trait.MANUAL)
     step = Step("suspend use: some by hand already", "SuspendUse", _command(person, at), fulfilled)
     made.add(step, person, Expectation.SUSPEND_USE)
     person, billed = cast.pick(*_PLAIN, without=_ODD), ("invoices", "payments")
     data = _command(person, at, scope={"categories": list(billed)})
     step = Step("suspend use: invoices and payments only", "SuspendUse", data, Verdict.FULFILLED_WITHIN_SCOPE)
-    made.add(step, _within(person, billed), Expectation.SUSPEND_USE)
+    made.add(step, person, Expectation.SUSPEND_USE, billed)
     for title, person in (
         ("", cast.pick(*_PLAIN, without=_ODD)),
         (": what was by hand stays", cast.pick(*_PLAIN, Trait.MANUAL, Trait.DUPLICATES)),
@@ -211,7 +222,7 @@ def _withdrawals(made: Script, cast: _Cast, at: datetime) -> None:
     lane = suspend["request_id"]
     erase = {**suspend, "request_id": made.beside(lane)}
     made.add(
-        Step("suspend use, and at once", "SuspendUse", suspend, Verdict.FULFILLED, lane=lane),
+        Step("suspend use, and at once", "SuspendUse", suspend, Verdict.FULFILLED_WITH_EXCEPTIONS, lane=lane),
         person,
         Expectation.SUSPEND_USE,
     )
@@ -222,14 +233,15 @@ def _withdrawals(made: Script, cast: _Cast, at: datetime) -> None:
 def _answers_without_effect(made: Script, cast: _Cast, at: datetime) -> None:
     """Repeats, a conflict, what nobody can do, what comes too late, and the word that the person was told."""
     first, second, third = made.steps[:3]
+    kept = Verdict.FULFILLED_WITH_EXCEPTIONS
     made.add(replace(first, title="the first erasure once more", verdict=None, repeats=True))
     made.add(replace(second, title="the second once more, after its end", verdict=None, repeats=True, later=True))
     other = {**third.data, "ground": "appi.35-1"}
     conflict = RejectionCode.REQUEST_ID_CONFLICT
     made.add(Step("erase: another command under a used id", third.kind, other, rejected=conflict, later=True))
     person = cast.pick(*_BOTH, without=_ODD)
-    stop = Step("stop provision: no system can", "StopProvision", _command(person, at))
-    made.add(replace(stop, rejected=RejectionCode.ACTION_NOT_POSSIBLE), person, Expectation.UNTOUCHED)
+    stop = Step("stop provision: to advertising partners", "StopProvision", _command(person, at), kept)
+    made.add(stop, person, Expectation.STOP_PROVISION)
     done = {"request_id": third.request_id}
     late = Step("withdraw: after the closure", "WithdrawRequest", done, later=True)
     made.add(replace(late, rejected=RejectionCode.ALREADY_CLOSED))
@@ -254,15 +266,3 @@ def _data(identifiers: list[dict[str, str]], at: datetime, **change: Any) -> dic
         "arrived": {"at": now, "channel": "web:privacy-form"},
         **change,
     }
-
-
-def _within(person: Person, categories: Iterable[str]) -> Person:
-    """The person as far as these categories go: the rest of the records is to stay as it is."""
-    tables = {"customers": "customer"}
-    named = {tables.get(name, name) for name in categories}
-    emptied: dict[str, Any] = {
-        name: () for name in ("invoices", "payments", "usage", "contacts", "cards", "activities") if name not in named
-    }
-    if "customer" not in named:
-        emptied["customer"] = None
-    return replace(person, **emptied)

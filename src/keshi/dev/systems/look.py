@@ -128,7 +128,7 @@ class _CallRecordings(Look):
     """A delete marker holds nothing that could be used: only an erasure changes it."""
 
     def goal(self, ref: str, rows: Rows, expectation: Expectation, today: date) -> Goal:
-        if expectation is not Expectation.ERASE and rows[ref].get("delete_marker"):
+        if expectation is not Expectation.ERASE and rows.get(ref, {}).get("delete_marker"):
             return Goal.SAME
         return super().goal(ref, rows, expectation, today)
 
@@ -144,8 +144,8 @@ class _MaTool(Look):
         if goal not in {Goal.SUSPENDED, Goal.STOPPED}:
             return goal
         mark = "suppressed_by" if goal is Goal.SUSPENDED else "provision_stopped_by"
-        marked_with = rows.get(f"contacts:{rows[ref].get('contact_id')}", {}).get(mark)
-        carries = mark in rows[ref] and not marked_with
+        marked_with = rows.get(f"contacts:{rows.get(ref, {}).get('contact_id')}", {}).get(mark)
+        carries = mark in rows.get(ref, {}) and not marked_with
         return goal if carries or (goal is Goal.STOPPED and table == "audiences") else Goal.SAME
 
     def met(self, goal: Goal, old: Row | None, new: Row | None) -> bool:
@@ -217,7 +217,12 @@ class Findings:
 
 
 def compare(
-    before: Snapshot, after: Snapshot, expectations: Sequence[tuple[Person, Expectation]], *, today: date
+    before: Snapshot,
+    after: Snapshot,
+    expectations: Sequence[tuple[Person, Expectation]],
+    *,
+    today: date,
+    scopes: Mapping[int, Iterable[str]] | None = None,
 ) -> Findings:
     """Judges what became of everybody's records.
 
@@ -226,6 +231,7 @@ def compare(
         after: taken when all was said to be done.
         expectations: at most one a person: what must be true in the end. Who is not named is untouched.
         today: the day from which the statutory period is counted.
+        scopes: by number of a person, the only tables that the expectation is about.
 
     Raises:
         ValueError: a person is named twice.
@@ -233,9 +239,15 @@ def compare(
     if len({person.number for person, _ in expectations}) != len(expectations):
         raise ValueError("one expectation a person: what must be true of them in the end")
     found = {}
+    only = {number: frozenset(tables) for number, tables in (scopes or {}).items()}
     acting = [(person, what) for person, what in expectations if what is not Expectation.UNTOUCHED]
     for system in before.systems:
-        wanted = {ref: what for person, what in acting for ref in LOOKS[system].refs(person)}
+        wanted = {
+            ref: what
+            for person, what in acting
+            for ref in LOOKS[system].refs(person)
+            if person.number not in only or ref.partition(":")[0] in only[person.number]
+        }
         found[system] = _judge(system, before, after, wanted, today)
     return Findings(found)
 
