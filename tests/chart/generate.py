@@ -69,7 +69,8 @@ def operators_choice() -> list[str]:
     return sorted(
         name
         for name, (kind, annotation) in settings().items()
-        if name not in decided
+        if name.startswith("KESHI_")
+        and name not in decided
         and not _NEVER.fullmatch(name)
         and not kind.__module__.startswith("keshi.handlers.systems")
         and not any(special in str(annotation) for special in (SecretStr.__name__, Path.__name__))

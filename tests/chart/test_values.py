@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,21 @@ import yaml
 from jsonschema import Draft7Validator
 
 from chart import generate
-from chart.rendering import CASES, CHART, ROOT, VALUES, call, containers, pod, render, template, values_of, workloads
+from chart.rendering import (
+    CASES,
+    CHART,
+    ROOT,
+    VALUES,
+    call,
+    containers,
+    mounted,
+    plain,
+    pod,
+    render,
+    template,
+    values_of,
+    workloads,
+)
 
 SCHEMA: dict[str, Any] = json.loads(generate.SCHEMA.read_text(encoding="utf-8"))
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
@@ -65,6 +80,16 @@ def test_the_schema_knows_the_settings_of_the_code() -> None:
 
 def test_the_readme_has_every_value() -> None:
     assert generate.README.read_text(encoding="utf-8") == generate.wanted_readme(), _RUN
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_values_in_the_readme_work(number: int, tmp_path: Path) -> None:
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```$", generate.README.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    file = tmp_path / "values.yaml"
+    file.write_text(blocks[number], encoding="utf-8")
+    before = [] if "kafka:" in blocks[number] else values_of("default")
+    call("template", "keshi", str(CHART), *before, f"--values={file}", "--set=inventory.configMap=keshi-inventory")
 
 
 def test_some_case_gives_every_value() -> None:
@@ -166,8 +191,17 @@ def test_a_new_inventory_or_new_tokens_start_pods_anew() -> None:
     before = checksums()
     inventory = checksums("--set=inventory.content=version: 2")
     tokens = checksums("--set=api.tokens.content=other")
-    assert {n for n in before if before[n] != inventory[n]} == {"erasure-orchestrator"}
+    assert {n for n in before if before[n] != inventory[n]} == {"erasure-orchestrator", "erasure-handler-affiliates"}
     assert {n for n in before if before[n] != tokens[n]} == {"erasure-api"}
+
+
+def test_files_that_a_file_names_lie_beside_it() -> None:
+    workload = workloads(render("everything"))["erasure-handler-affiliates"]
+    (container,) = containers(workload)
+    folder, _, _ = plain(container)["KESHI_AFFILIATES_FILE"].rpartition("/")
+    there = mounted(workload, container)
+    for key in ("partner-a.token", "partner-b.token", "partner-b.pem"):
+        assert there[f"{folder}/{key}"] == ("erasure-handler-affiliates", key)
 
 
 def test_the_cluster_may_choose_the_user() -> None:

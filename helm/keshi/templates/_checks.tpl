@@ -73,7 +73,7 @@
 {{- range $name, $own := fromYaml (include "keshi.handlers" .) }}{{ $parts = append $parts (fromYaml (include "keshi.part.handler" (list $root $name $own))) }}{{ end -}}
 {{- $found := dict -}}
 {{- range $part := $parts -}}
-{{- $keys := concat (values $part.secret.env) (values $part.secret.files) -}}
+{{- $keys := concat (values $part.secret.env) (values $part.secret.files) $part.secret.beside -}}
 {{- if and $part.kafka (not $part.kafkaUser.secret) -}}
 {{- if hasPrefix "SASL" $root.Values.kafka.securityProtocol -}}
 {{- if not $part.kafkaUser.name }}{{ $keys = append $keys $root.Values.kafka.sasl.usernameKey }}{{ end -}}

@@ -31,7 +31,7 @@
 {{- end -}}
 {{- end -}}
 {{- if $part.inventory -}}
-{{- $_ := set $plain "KESHI_INVENTORY" (printf "/etc/keshi/inventory/%s" $root.Values.inventory.key) -}}
+{{- $_ := set $plain $part.inventory (printf "/etc/keshi/inventory/%s" $root.Values.inventory.key) -}}
 {{- end -}}
 {{- range $name, $key := $part.secret.files -}}
 {{- $_ := set $plain $name (printf "/etc/keshi/secret/%s" $key) -}}

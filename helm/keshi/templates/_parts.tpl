@@ -6,9 +6,10 @@ gave. All containers are made from parts in one way (_container.tpl), and so are
   image, args            what runs
   set                    environment that the chart decides
   env                    environment of the user
-  secret                 the workload's own Secret: name, env (variable: key), files (variable: key)
+  secret                 the workload's own Secret: name, env (variable: key), files (variable: key), beside (keys)
   kafka, kafkaUser       whether it talks to Kafka, and as whom
-  ledger, inventory      whether it needs them
+  ledger                 whether it needs it
+  inventory              the variable that names the inventory, where it reads it
   port, live             name and number of the port that answers probes; `live` false: it runs once
   linger                 seconds between being told to end and being told so by us, for a Service to notice
   grace                  seconds until it is killed
@@ -32,6 +33,7 @@ KESHI_LEDGER_URL: sqlite:///{{ include "keshi.sqlite.directory" . }}/ledger.db
 name: {{ default (include "keshi.name" (list $root (index . 2))) $own.secret.name }}
 env: {{ toJson $env }}
 files: {{ toJson $own.secret.files }}
+beside: {{ toJson $own.secret.beside }}
 {{- end -}}
 
 {{- define "keshi.part.orchestrator" -}}
@@ -52,7 +54,7 @@ secret:
 kafka: true
 kafkaUser: {{ toJson $own.kafkaUser }}
 ledger: true
-inventory: true
+inventory: KESHI_INVENTORY
 port: {name: health, number: {{ .Values.healthPort }}}
 live: true
 linger: 0
@@ -115,7 +117,7 @@ secret:
   {{- include "keshi.secret" (list . $own "topics") | nindent 2 }}
 kafka: true
 kafkaUser: {{ toJson $own.kafkaUser }}
-inventory: true
+inventory: KESHI_INVENTORY
 live: false
 grace: 30
 resources: {{ toJson $own.resources }}
@@ -189,6 +191,7 @@ secret:
 kafka: true
 kafkaUser: {{ toJson $own.kafkaUser }}
 api: true
+inventory: {{ $own.inventoryVariable | quote }}
 port: {name: health, number: {{ $root.Values.healthPort }}}
 live: true
 linger: 0

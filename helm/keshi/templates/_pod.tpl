@@ -104,7 +104,7 @@ volumes:
 {{- range $what := list "kafka" "inventory" "tokens" "api" }}{{ if index $part $what }}{{ $_ := set $needs $what true }}{{ end }}{{ end }}
 {{- with $part.secret.files }}
 - name: secret-{{ $part.container }}
-  {{- include "keshi.keys" (list $part.secret.name (values .)) | nindent 2 }}
+  {{- include "keshi.keys" (list $part.secret.name (concat (values .) $part.secret.beside)) | nindent 2 }}
 {{- end }}
 {{- if and $part.kafka $kafka.clientCertificate.enabled }}
 - name: kafka-user-{{ $part.container }}
