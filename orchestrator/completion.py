@@ -138,7 +138,7 @@ def _stays_open(turn: Turn, task: TaskProgress, left: Left, categories: tuple[st
     if turn.state.withdrawn:
         return False
     if left.asks:
-        turn.hold(task, "handler_asks", left.asks)
+        turn.hold(task, "handler_asks", left.asks, left=categories)
     else:
         again(turn, task, NOT_DONE_YET, None)
     return True
@@ -215,7 +215,7 @@ def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None,
         return
     policy = turn.ctx.policy
     if task.spent >= policy.max_attempts:
-        turn.hold(task, "attempts_spent", error)
+        turn.hold(task, "attempts_spent", error, left=left)
     else:
         schedule = policy.retry_schedule
         wait = schedule[min(max(task.spent, 1), len(schedule)) - 1]

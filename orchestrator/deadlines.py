@@ -32,7 +32,8 @@ def _alarms(turn: Turn) -> None:
 
 def _task(turn: Turn, task: TaskProgress) -> None:
     lease = turn.ctx.leases.newest(task.system)
-    if lease is not None and lease.in_the_way(task.attempt, turn.now):
+    attempt = task.attempt + (task.status is TaskStatus.SCHEDULED)  # the one that would begin now
+    if lease is not None and lease.in_the_way(attempt, turn.now):
         return  # somebody may be acting; the engine looks again when the lease is over
     if task.status is TaskStatus.SCHEDULED:
         turn.dispatch(task, Mode.CHECK if _only_check(turn, task) else Mode.ACT)

@@ -131,7 +131,7 @@ class TaskFailed(Fact):
 
 
 class TaskHeld(Fact):
-    """A person has to decide."""
+    """A person has to decide. `left` names the categories that are not done, where a check has found some."""
 
     kind: Literal["task_held"] = "task_held"
     system: str
@@ -141,6 +141,7 @@ class TaskHeld(Fact):
     count: int | None = None
     digest: str | None = None
     next_at: datetime
+    left: tuple[str, ...] = ()
 
 
 class TaskDecided(Fact):

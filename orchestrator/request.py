@@ -262,6 +262,7 @@ def _held(state: State, e: ev.TaskHeld, at: datetime) -> Mapping[str, Any]:
         status=TaskStatus.HELD,
         reason=e.reason,
         late=True,
+        left=e.left or task.left,
         held_digest=e.digest,
         next_at=e.next_at,
         attempts=_end_attempt(task, at, error=e.error or e.reason),

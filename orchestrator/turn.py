@@ -49,7 +49,15 @@ class Turn:
         """Send the next attempt at a task."""
         self.add(first(task, mode, self.now, self.ctx))
 
-    def hold(self, task: TaskProgress, reason: str, error: str | None = None, *, over_limit: bool = False) -> None:
+    def hold(
+        self,
+        task: TaskProgress,
+        reason: str,
+        error: str | None = None,
+        *,
+        over_limit: bool = False,
+        left: tuple[str, ...] = (),
+    ) -> None:
         """Ask a person."""
         evidence = self.ctx.leases.newest_evidence(task.system)
         self.add(
@@ -61,6 +69,7 @@ class Turn:
                 count=sum(evidence.counts.values()) if evidence else None,
                 digest=evidence.digest if evidence and over_limit else None,
                 next_at=self.later(self.ctx.policy.held_reminder_seconds),
+                left=left,
             )
         )
 

@@ -1,5 +1,6 @@
 """A system that works on by itself: waited for while it is in time, late when it is not, never taken for done. Pure."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -209,6 +210,23 @@ def test_past_its_date_it_is_late_and_not_done_and_a_person_is_asked_in_the_end(
     assert story.task.left == ("orders",)
 
 
+def test_a_look_that_is_over_is_in_nobodys_way(story: Story) -> None:
+    """Its lease may live on for seconds; nobody acts under it."""
+    story.checked(IN_TIME)
+    looked = story.leases.pop()
+    story.leases.append(replace(looked, until=story.now + timedelta(hours=1)))
+    story.due()
+    assert story.task.status is TaskStatus.OPEN
+    assert story.task.attempt == looked.attempt + 1
+
+
+def test_an_act_that_may_go_on_is_waited_for(story: Story) -> None:
+    acting = story.leases.pop()
+    story.leases.append(replace(acting, until=story.now + timedelta(hours=1)))
+    story.due()
+    assert story.task.status is TaskStatus.SCHEDULED
+
+
 def test_what_is_late_may_still_be_done(story: Story) -> None:
     story.checked(LATE)
     story.checked(None, Outcome.NOT_FOUND)
@@ -235,7 +253,7 @@ def test_who_puts_its_date_off_again_and_again_is_late_too(story: Story) -> None
 def test_what_is_declined_goes_to_a_person_and_nothing_of_the_rest_is_lost(story: Story) -> None:
     story.checked(Left(asks="said_no"))
     assert story.task.status is TaskStatus.HELD
-    assert story.task.reason == "handler_asks"
+    assert (story.task.reason, story.task.left) == ("handler_asks", ("orders",))
     assert story.task.attempts[-1].error == "said_no"
     story.decided(Decision.REFUSE)
     assert story.task.mode is Mode.CHECK
