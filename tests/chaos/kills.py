@@ -311,6 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     armoury = Armoury(directory / "failpoints", FROZEN_SECONDS)
     sys.stdout.write(f"seed {seed}, each point {hits} times; data and logs: {directory}\n")
     options = UpOptions(
+        inventory=Path(__file__).parents[1] / "two_systems.yaml",
         people=PEOPLE_A_HIT * hits,
         partitions=PARTITIONS,
         ledger=given.ledger,

@@ -24,7 +24,6 @@ from keshi.cli import run
 from keshi.client import Client, NotOverError, Submitted
 from keshi.client.commands import event_of
 from keshi.dev.options import UpOptions
-from keshi.dev.programs import INVENTORY
 from keshi.dev.stack import Stack
 from keshi.orchestrator.ledger.choice import connect
 from keshi.runtime.kafka import new_producer
@@ -36,6 +35,7 @@ from keshi.schemas.reading import read
 from keshi.schemas.requests import RequestClosed, RequestRejected
 
 SECONDS = "60"
+TWO_SYSTEMS = Path(__file__).parents[1] / "two_systems.yaml"
 PARTITIONS = 2
 
 
@@ -57,14 +57,13 @@ class Ended:
 @pytest.fixture(scope="module")
 def stack(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything but a broker of its own. The CRM may find two records of one person, and has to ask for more."""
-    inventory = yaml.safe_load(INVENTORY.read_text(encoding="utf-8"))
+    inventory = yaml.safe_load(TWO_SYSTEMS.read_text(encoding="utf-8"))
     next(s for s in inventory["systems"] if s["name"] == "crm")["record_limit"] = 2
     path = tmp_path_factory.mktemp("cli") / "inventory.yaml"
     path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
-    env = {"KESHI_INVENTORY": str(path)}
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KESHI_KAFKA_BOOTSTRAP", kafka_bootstrap)
-        options = UpOptions(people=20, partitions=PARTITIONS, prefix=f"t{uuid4().hex[:12]}.", env=env)
+        options = UpOptions(inventory=path, people=20, partitions=PARTITIONS, prefix=f"t{uuid4().hex[:12]}.")
         with Stack(options) as running:
             yield running
 
@@ -385,7 +384,7 @@ def test_the_infrastructure_is_checked(keshi: Any) -> None:
     assert "in order" in keshi("ledger", "check").out
     assert "as before" in keshi("ledger", "migrate").out
     same = ("--partitions", str(PARTITIONS), "--commands-partitions", str(PARTITIONS))
-    as_now = keshi("topics", "apply", "--inventory", str(INVENTORY), *same, "--dry-run")
+    as_now = keshi("topics", "apply", "--inventory", str(TWO_SYSTEMS), *same, "--dry-run")
     assert (as_now.code, as_now.out) == (0, "")
 
 

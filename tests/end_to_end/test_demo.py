@@ -28,7 +28,7 @@ def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The last line of output: what the look found in each system."""
     assert done.stdout, done.stderr
     systems: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert set(systems) == {"billing", "crm"}
+    assert set(systems) == {"billing", "crm", "call_recordings", "ma_tool", "affiliates"}
     return systems
 
 
@@ -53,8 +53,11 @@ def test_the_right_people_are_gone_or_suspended_and_everybody_else_is_as_before(
         assert system["bystanders_before"] == system["bystanders_after"]
         for goal, expected in system["expected"].items():
             assert system[goal] == expected
-    billing = found(done)["billing"]
-    assert min(billing["gone"], billing["suspended"], billing["retained"]) > 0
+    systems = found(done)
+    assert min(systems["billing"][goal] for goal in ("gone", "suspended", "resumed", "retained")) > 0
+    assert min(systems["call_recordings"][goal] for goal in ("gone", "suspended", "resumed")) > 0
+    assert min(systems["ma_tool"][goal] for goal in ("gone", "suspended", "resumed", "stopped")) > 0
+    assert systems["affiliates"]["gone"] > 0
     assert done.stdout.count("fulfilled") > 15
     assert "Closure record of" in done.stdout
     assert "jp.tax-records" in done.stdout

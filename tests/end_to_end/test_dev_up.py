@@ -22,6 +22,7 @@ from keshi.dev.places import run_directory
 
 READY_SECONDS = 150
 BOUND = 60
+TWO_SYSTEMS = ("--inventory", str(Path(__file__).parents[1] / "two_systems.yaml"))
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def test_one_line_of_json_says_all_that_another_program_needs(
 ) -> None:
     """On a cluster and a database that exist; a part that is killed comes back; Ctrl-C ends all."""
     env = {"KESHI_KAFKA_BOOTSTRAP": kafka_bootstrap, "KESHI_KAFKA_PREFIX": topic_prefix}
-    with up("--json", "--ledger", database, "--data", str(directory), **env) as process:
+    with up(*TWO_SYSTEMS, "--json", "--ledger", database, "--data", str(directory), **env) as process:
         told = line_of(process)
         parts = {"orchestrator", "api", "worker-billing", "worker-crm", "billing", "crm"}
         assert told["kafka_bootstrap"] == kafka_bootstrap
@@ -125,7 +126,7 @@ def test_one_line_of_json_says_all_that_another_program_needs(
 
 def test_ctrl_c_while_things_are_being_started_leaves_nothing_behind(directory: Path) -> None:
     """With servers of its own; the signal comes when the first part has become ready."""
-    with up("--data", str(directory)) as process:
+    with up(*TWO_SYSTEMS, "--data", str(directory)) as process:
         assert process.stderr
         assert "ready after" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
