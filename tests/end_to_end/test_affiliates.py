@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -113,6 +114,11 @@ def task_of(api: httpx.Client, request: str) -> dict[str, Any]:
     return found
 
 
+def looked_after(api: httpx.Client, request: str, attempt: int) -> bool:
+    """Whether it was looked at once more."""
+    return bool(task_of(api, request)["attempt"] > attempt)
+
+
 def record_of(api: httpx.Client, request: str) -> ClosureRecord | None:
     reply = api.get(f"/v1/closures/{request}")
     return ClosureRecord.model_validate_json(reply.text) if reply.is_success else None
@@ -137,7 +143,7 @@ def test_when_both_have_answered_the_record_has_an_outcome_for_each(
 ) -> None:
     both, one = member_of(stack, SAKURA, OCEANIA), member_of(stack, OCEANIA)
     requests = {p.number: erase(stack, p) for p in (both, one)}
-    records = {number: until(lambda r=request: record_of(api, r)) for number, request in requests.items()}
+    records = {number: until(partial(record_of, api, request)) for number, request in requests.items()}
     done = ("erased", "declared_signed")
     assert outcomes(records[both.number]) == {SAKURA: done, OCEANIA: done}
     assert outcomes(records[one.number]) == {SAKURA: ("not_found", "declared_signed"), OCEANIA: done}
@@ -159,8 +165,7 @@ def test_received_and_then_nothing_is_late_and_not_done_until_it_answers(
     assert late["left"] == [OCEANIA]
     assert late["status"] in {"scheduled", "open"}
     for _ in range(3):
-        attempt = task_of(api, request)["attempt"]
-        until(lambda seen=attempt: task_of(api, request)["attempt"] > seen)
+        until(partial(looked_after, api, request, task_of(api, request)["attempt"]))
         assert task_of(api, request)["late"], "it stays late from look to look"
     assert record_of(api, request) is None
     assert left(stack, person) == {OCEANIA}
