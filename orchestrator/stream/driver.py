@@ -399,7 +399,7 @@ class Driver:
             return
         nothing_new = bounds.end <= held.next or bounds.end == held.quiet_end
         if nothing_new or held.next != held.watched[0]:
-            held.watched = (held.next, now)
+            held.watched, held.read_again = (held.next, now), 0
             self._beat.waits(held.lane, None)
             return
         since = held.watched[1]
@@ -408,7 +408,8 @@ class Driver:
         patience = self._settings.reseek_seconds
         if now - self._moved_at < patience / 2:
             patience = max(patience, self._settings.stall_seconds / 2)
-        if not held.pending and now - since > patience:
+        # To read anew throws away what is on its way: where the machine is slow, that alone would keep it from coming.
+        if not held.pending and now - since > patience * 2**held.read_again:
             await self._read_again(held, bounds)
 
     async def _read_again(self, held: Held, bounds: LogBounds) -> None:
@@ -424,6 +425,7 @@ class Driver:
             return
         log.warning("the stream stands still, reading again", lane=str(held.lane), next_offset=held.next)
         since = held.watched
+        held.read_again += 1
         await self._read_from_next([held])
         held.watched = since
 

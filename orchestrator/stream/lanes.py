@@ -3,8 +3,14 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from keshi.orchestrator.stream.port import Lane, Record
+
+MAX_RUN_BYTES: Final = 262_144
+"""Of the records that the engine gets at once, one alone may be larger. A record of `reports` holds up to two hundred
+reports: so many records could be work for minutes, which no transaction may last, and no other lane would have a turn.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +26,7 @@ class Held:
         gap: The offset sought back to last, and how often in a row.
         quiet_end: An end of the log up to which a second reader saw no record.
         watched: Next offset and when the watch first saw it, with records waiting behind it.
+        read_again: How often it was read anew from that offset.
         stuck: Cycles in a row that moved nothing.
     """
 
@@ -32,6 +39,7 @@ class Held:
     gap: tuple[int, int] = (-1, 0)
     quiet_end: int = -1
     watched: tuple[int, float] = (-1, 0.0)
+    read_again: int = 0
     stuck: int = 0
     pending: deque[Record] = field(default_factory=deque)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,12 +53,15 @@ class Held:
         return True
 
     def run(self, limit: int) -> list[Record]:
-        """The next records without a hole, at most `limit`; they stay until `advance`."""
+        """The next records without a hole, at most `limit`, and not too large; they stay until `advance`."""
         while self.pending and self.pending[0].offset < self.next:
             self.pending.popleft()
         records: list[Record] = []
+        size = 0
         for record in self.pending:
-            if len(records) == limit or (records and record.offset != records[-1].offset + 1):
+            size += len(record.value or b"")
+            hole = records and record.offset != records[-1].offset + 1
+            if len(records) == limit or hole or (records and size > MAX_RUN_BYTES):
                 break
             records.append(record)
         if not self.pending:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keshi.orchestrator.stream.heartbeat import Heartbeat
-from keshi.orchestrator.stream.lanes import Held
+from keshi.orchestrator.stream.lanes import MAX_RUN_BYTES, Held
 from keshi.orchestrator.stream.port import Lane, Record
 
 LANE = Lane("reports", 3)
@@ -30,6 +30,21 @@ def test_the_engine_gets_only_runs_without_a_hole(arriving: list[int], following
             break
         held.advance(offsets[-1] + 1)
     assert held.drained.is_set() or not arriving
+
+
+@given(st.lists(st.integers(0, 2 * MAX_RUN_BYTES), min_size=1, max_size=30))
+def test_the_engine_gets_no_more_than_a_transaction_can_hold(sizes: list[int]) -> None:
+    """Whatever the records' size: each comes, in order, and one that is too large comes alone."""
+    held = Held(LANE, next=0, ready=True)
+    for offset, size in enumerate(sizes):
+        held.put(Record(LANE, offset, b"x" * size, None, (), 0))
+    came = 0
+    while run := held.run(500):
+        assert len(run) == 1 or sum(len(one.value or b"") for one in run) <= MAX_RUN_BYTES
+        assert run[0].offset == came
+        came += len(run)
+        held.advance(came)
+    assert came == len(sizes)
 
 
 def test_a_lane_that_is_not_ready_takes_nothing_in() -> None:
