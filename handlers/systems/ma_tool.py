@@ -110,15 +110,14 @@ class MaTool(Handler):
     # --- erase
 
     def erase(self, task: Work, union: Union) -> Accepted | None:
-        result = self._erase([(task, union)])[0]
-        if isinstance(result, Exception):
-            raise result
-        return result
+        return _alone(self._erase([(task, union)]))
 
     def act_list(self, tasks: Sequence[Task]) -> Results[Accepted | None]:
-        erasing = iter(self._erase([t for t in tasks if t[0].action is Action.ERASE]))
-        others = iter(super().act_list([t for t in tasks if t[0].action is not Action.ERASE]))
-        return [next(erasing if task.action is Action.ERASE else others) for task, _ in tasks]
+        """What has to be waited for is waited for together."""
+        together = {Action.ERASE: self._erase, Action.STOP_PROVISION: self._stop}
+        done = {a: iter(act([t for t in tasks if t[0].action is a])) for a, act in together.items()}
+        others = iter(super().act_list([t for t in tasks if t[0].action not in together]))
+        return [next(done.get(task.action, others)) for task, _ in tasks]
 
     def _erase(self, tasks: Sequence[Task]) -> Results[Accepted | None]:
         """Asks for the jobs of all, then waits for them together."""
@@ -147,11 +146,8 @@ class MaTool(Handler):
             jobs.update({job["id"]: job for job in self._jobs(tasks, "id", [i for i in jobs if _pending(jobs[i])])})
             return not any(map(_pending, jobs.values()))
 
-        try:
-            _wait(tasks, over)
-        except LeaseEnded as error:
-            return error
-        return jobs
+        ended = _caught(_wait, tasks, over)
+        return jobs if ended is None else ended
 
     def _jobs(self, tasks: Sequence[Work], field: str, values: Sequence[str]) -> Iterator[Record]:
         for some in _batches(sorted(values), IDS_A_CALL):
@@ -174,9 +170,17 @@ class MaTool(Handler):
         if any(not by.startswith(OURS) for by in marks.values()):
             raise GiveToPerson("suspended_by_other")
 
-    def stop_provision(self, task: Work, union: Union) -> None:
-        self._mark(task, union, STOP)
-        _wait([task], lambda: not any(map(_asked_partners, self._read([(task, union)]).values())))
+    def stop_provision(self, task: Work, union: Union) -> Accepted | None:
+        return _alone(self._stop([(task, union)]))
+
+    def _stop(self, tasks: Sequence[Task]) -> Results[Accepted | None]:
+        """Marks all, then waits for the partners a moment. Those that take longer are found by the check."""
+        results: Results[Accepted | None] = [_caught(self._mark, task, union, STOP) for task, union in tasks]
+        marked = [t for t, result in zip(tasks, results, strict=True) if result is None]
+        ended = _caught(
+            _wait, [t for t, _ in marked], lambda: not any(map(_asked_partners, self._read(marked).values()))
+        )
+        return [result or ended for result in results]
 
     def _mark(self, task: Work, union: Union, lever: _Lever) -> None:
         """Sets our mark on what is not kept out yet, on a contact last: what hangs on it follows it from then on."""
@@ -311,6 +315,14 @@ def _wait(tasks: Sequence[Work], over: Callable[[], bool]) -> None:
             time.sleep(pause)
     except Retry:
         return
+
+
+def _alone(results: Results[Accepted | None]) -> Accepted | None:
+    """The result of a list of one."""
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _caught(call: Callable[..., Any], *given: Any) -> Any:
