@@ -164,7 +164,11 @@ class S3:
     def tags(self, task: Work, version: Version) -> dict[str, str] | None:
         """The tags of one version; None where it is gone."""
         answer = self.call(task, "get_object_tagging", NO_SUCH, Key=version.key, VersionId=version.version_id)
-        return None if answer is None else {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+        if answer is None:
+            return None
+        if "TagSet" not in answer:
+            raise Retry("answer_incomplete")
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def retag(self, task: Work, version: Version, tags: Mapping[str, str]) -> None:
         """Give one version these tags in place of those that it has.
@@ -229,9 +233,11 @@ class S3:
         after: dict[str, str] = {}
         for _ in range(MAX_PAGES):
             page = self.call(task, operation, Prefix=prefix, **after) or {}
+            if "IsTruncated" not in page:  # some other page, well formed: not to be taken for an empty list
+                raise Retry("answer_incomplete")
             yield page
             # Keys come in their order: behind the key itself are only those that begin alike.
-            if not page.get("IsTruncated") or (exact and page.get("NextKeyMarker") != prefix):
+            if not page["IsTruncated"] or (exact and page.get("NextKeyMarker") != prefix):
                 return
             before, after = after, {m: page[f"Next{m}"] for m in markers if page.get(f"Next{m}")}
             if after in ({}, before):

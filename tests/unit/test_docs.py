@@ -25,7 +25,7 @@ from keshi.cli import serve
 from keshi.cli.app import app
 from keshi.dev import fetch
 from keshi.handlers import contract
-from keshi.handlers.systems import affiliates, billing, crm, ma_tool
+from keshi.handlers.systems import affiliates, billing, call_recordings, crm, ma_tool
 from keshi.orchestrator.api.problems import TITLES
 from keshi.orchestrator.tokens import RIGHTS, Role
 from keshi.runtime import failpoints, settings, telemetry
@@ -206,6 +206,8 @@ def variables() -> dict[str, str]:
         *(k for k in vars(settings).values() if isinstance(k, type) and issubclass(k, BaseSettings)),
         affiliates.Settings,
         billing.Settings,
+        call_recordings.Settings,
+        call_recordings.StoreSettings,
         crm.Settings,
         ma_tool.Settings,
         serve.TokenSettings,
@@ -224,7 +226,7 @@ def shown(default: Any) -> str:
         default = default.get_secret_value()
     if default is None or default is PydanticUndefined or default in ("", {}):
         return NONE
-    if isinstance(default, tuple):
+    if isinstance(default, tuple | bool):
         return f"`{json.dumps(default)}`"
     return f"`{default.value if isinstance(default, Enum) else default}`"
 
@@ -245,7 +247,7 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_that_is_named_exists(page: str) -> None:
-    named = {n for n in re.findall(r"KESHI_[A-Z_]*[A-Z]", text(page)) if not n.startswith(EXAMPLE_SETTINGS)}
+    named = {n for n in re.findall(r"KESHI_[A-Z0-9_]*[A-Z0-9]", text(page)) if not n.startswith(EXAMPLE_SETTINGS)}
     assert named <= variables().keys() | read_elsewhere()
 
 
