@@ -181,7 +181,7 @@ def malformed(mark: Mark) -> list[bytes]:
         event(whole | {"ground": mark.customer_id}, "EraseSubject"),
         event(whole | {"regime": mark.email}, "EraseSubject"),
         event(whole | {"scope": {"categories": [mark.email]}}, "EraseSubject"),
-        event(whole | {"scope": {"items": [f"contacts:{mark.customer_id}"]}}, "EraseSubject"),
+        event(whole | {"scope": {"items": [f"letters:{mark.customer_id}"]}}, "EraseSubject"),
         event(whole | {"identifiers": [first | {"type": mark.email}]}, "EraseSubject"),
         event(whole | {"identifiers": [{"type": "phone", "value": f"call {mark.phone} \x00"}]}, "EraseSubject"),
         event(whole | {"identifiers": [{"type": "email", "value": f"{mark.email}@{mark.email}"}]}, "EraseSubject"),

@@ -158,18 +158,19 @@ class Bucket:
         return self._send("GET", key, versionId=version_id)[0]
 
     def versions(self, prefix: str = "") -> list[Version]:
-        """All versions and markers of a prefix, by key; the latest of a key comes last, the others by their ids.
+        """All versions and markers of a prefix, by key and id.
 
-        The ids of the development server sort by time.
+        The ids of the development server sort by time. Which one it calls the latest is not asked: where a page of
+        its listing begins in the midst of a key, it says so of another.
         """
         pages = self.client().get_paginator("list_object_versions").paginate(Bucket=self.name, Prefix=prefix)
-        found = [
-            (entry["Key"], entry["IsLatest"], entry["VersionId"], kind == "DeleteMarkers")
+        found = {
+            (entry["Key"], entry["VersionId"], kind == "DeleteMarkers")
             for page in pages
             for kind in ("Versions", "DeleteMarkers")
             for entry in page.get(kind, ())
-        ]
-        return [Version(key, version_id, marker) for key, _, version_id, marker in sorted(found)]
+        }
+        return [Version(*entry) for entry in sorted(found)]
 
     def rows(self) -> Rows:
         """Every version and marker as a row, under `recordings:<key>?version=<n>`, the oldest being 1."""
