@@ -129,7 +129,8 @@ class _Teller:
             else:
                 yield 1, w.say("line", "sealed")
         if not found:
-            yield 0, w.say("line", "nobody_decided", who=self._a.assessed.by)
+            closed = self._a.request.status is RequestStatus.CLOSED
+            yield 0, w.say("line", "nobody_decided" if closed else "nobody_decided_yet", who=self._a.assessed.by)
 
     def left(self) -> Lines:
         found = [*self._names.obligations(self._a.obligations, "to_do")]
@@ -187,7 +188,7 @@ class _Teller:
                 yield w.say("task", "silent", moment=self._when(s.next_at))
         elif s.status is TaskStatus.SCHEDULED:
             failed = sum(1 for a in s.attempts if a.error)
-            if failed:
+            if failed and not s.left:  # a system that works on by itself was looked at, not tried
                 times = w.say("units", "times", failed)
                 yield w.say("task", "scheduled", times=times, moment=self._when(s.next_at))
             else:

@@ -157,6 +157,26 @@ def test_a_system_that_took_the_job_and_goes_on_is_looked_at_again() -> None:
     assert "by itself on 4 March 2026" in section(of, "next")
 
 
+def test_a_system_past_its_own_date_says_what_is_not_done() -> None:
+    of = account(
+        Standing(
+            system="partner",
+            status=TaskStatus.SCHEDULED,
+            attempt=3,
+            reason="overdue_there",
+            next_at=START + DAY,
+            late=True,
+            left=("shared",),
+            attempts=(attempt(2, "overdue_there", START), attempt(3, "overdue_there", START)),
+        )
+    )
+    late = section(of, "late")
+    assert "keshi looks at it again on 3 March 2026" in late
+    assert "This is late." in late
+    assert "Not done yet: Shared." in late
+    assert "Partner [partner]: Not dealt with yet" in section(of, "held")
+
+
 def test_what_failed_says_how_often_why_and_when_it_is_tried_again() -> None:
     failed = tuple(attempt(n, "unavailable", START) for n in (1, 2, 3))
     of = account(
