@@ -9,7 +9,7 @@ from keshi.cli.errors import Failure
 from keshi.cli.output import note, say
 from keshi.schemas.publishing import documents
 
-app = typer.Typer(help="The published JSON Schemas, examples and AsyncAPI document of all messages.", no_args_is_help=True)
+app = typer.Typer(help="JSON Schemas, examples and the AsyncAPI document of all messages.", no_args_is_help=True)
 
 
 @app.callback()

@@ -122,10 +122,10 @@ def _call(person: Person, place: int, random: Random) -> Call:
         return call  # nobody answered
     return _recorded(
         call,
-        versions=3 if shape % 4 == 1 else 1,
+        versions=3 if shape % 6 == 1 else 1,
         deleted=shape % 7 == 3,  # noqa: PLR2004 - shapes repeat
         archived=shape % 11 == 5,  # noqa: PLR2004
-        written=shape % 3 != 2,  # noqa: PLR2004
+        written=shape % 3 == 1,
         channels=2 if shape % 6 == 2 else 1,  # noqa: PLR2004
     )
 
