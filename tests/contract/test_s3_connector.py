@@ -74,13 +74,20 @@ def answering(told: Server) -> type[BaseHTTPRequestHandler]:
     return Answering
 
 
+class Quiet(ThreadingHTTPServer):
+    """Callers that hang up are what is tested here."""
+
+    def handle_error(self, *_: object) -> None:
+        return
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     servers: list[ThreadingHTTPServer] = []
 
     def start(*answers: Answer, tls: ssl.SSLContext | None = None, **more: Any) -> Server:
         told = Server(list(answers), **more)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), answering(told))
+        server = Quiet(("127.0.0.1", 0), answering(told))
         if tls:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         servers.append(server)
