@@ -456,7 +456,7 @@ def test_closures_come_one_after_the_other_and_once_dealt_with_not_again(client:
 
     stopped = client.closures(group, idle_seconds=20)
     next(stopped)
-    stopped.close()  # type: ignore[attr-defined] # a generator
+    stopped.close()
     heard = [c.closure.request_id for c in client.closures(group, idle_seconds=5)]
     assert mine <= set(heard)
     assert not mine & {c.closure.request_id for c in client.closures(group, idle_seconds=5)}

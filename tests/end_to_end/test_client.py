@@ -1,5 +1,8 @@
 """The client against a real broker; the test answers in keshi's place, so that it can choose what comes when."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -209,7 +212,7 @@ def test_a_stream_that_is_left_early_ends(client: Client) -> None:
     stream = client.submit_many(source(), in_flight=3)
     assert not taken
     next(stream)
-    stream.close()  # type: ignore[attr-defined] # a generator
+    stream.close()
     assert len(taken) <= 6
     with pytest.raises(ValueError, match="greater than 0"):
         client.submit_many([], in_flight=0)
@@ -252,7 +255,7 @@ def test_a_group_remembers_its_place(client: Client, keshi: Keshi) -> None:
     group = f"listener-{uuid4().hex}"
     stopped = client.listen(group, idle_seconds=20)
     next(stopped)
-    stopped.close()  # type: ignore[attr-defined] # a generator
+    stopped.close()
     assert {h.request_id for h in client.listen(group, idle_seconds=2)} >= set(names)
     assert list(client.listen(group, idle_seconds=2)) == []
     with pytest.raises(ValueError, match="either group or since"):
@@ -264,3 +267,38 @@ def test_a_notice_has_its_moment(client: Client, keshi: Keshi) -> None:
     assert keshi.commands(1)[0][1] == "RecordNotice"
     with pytest.raises(ValueError, match="kind:id"):
         client.record_notice(str(ULID()), "Dear Hanako")
+
+
+LEFT = """
+from keshi.client import Client, EraseSubject, Message
+keshi = Client()
+heard = keshi.listen(idle_seconds=60)
+next(heard)
+results = keshi.submit_many([Message("x", "EraseSubject", None)], wait="closed", steps=True, seconds=60)
+kept = [heard, results]
+kept.append(kept)  # only the collector ends it, while Python ends
+{more}
+print("over")
+"""
+
+
+@pytest.mark.parametrize("more", ["", "keshi.close()", "del keshi"])
+def test_a_program_that_leaves_an_iteration_open_can_end(more: str, client: Client, keshi: Keshi) -> None:
+    """kafka-python's own consumer waits for ever, when it is closed only after its thread has ended."""
+    keshi.say(answer("RequestClosed", str(ULID())))
+    env = os.environ | {"KESHI_KAFKA_BOOTSTRAP": keshi.kafka.bootstrap, "KESHI_KAFKA_PREFIX": keshi.kafka.prefix}
+    program = [sys.executable, "-c", LEFT.format(more=more)]
+    done = subprocess.run(program, env=env, capture_output=True, text=True, timeout=40, check=False)
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+
+
+def test_what_is_iterated_ends_with_its_client(kafka: KafkaSettings, keshi: Keshi) -> None:
+    """And what is iterated keeps its client."""
+    keshi.say(answer("RequestClosed", str(ULID())))
+    with Client(kafka) as short:
+        heard = short.listen()
+        next(heard)
+    assert list(heard) == []
+    only = Client(kafka).listen(idle_seconds=20)
+    assert next(only)
+    only.close()

@@ -23,6 +23,7 @@ from keshi.schemas.requests import (
 )
 
 MAX_ANSWER_BYTES: Final = 1_048_576
+CLOSE_MS: Final = 5_000
 _POLL_MS: Final = 200
 
 Answer: TypeAlias = RequestAccepted | RequestRejected | RequestClosed | RequestOverdue
@@ -72,7 +73,7 @@ def mark(settings: KafkaSettings) -> Mark:
     try:
         return Mark({p.partition: o for p, o in consumer.end_offsets(partitions).items()})
     finally:
-        consumer.close(autocommit=False)
+        consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
 
 def wait_for(
@@ -114,7 +115,7 @@ def wait_for(
                 return heard.rejected
         raise NotOverError(f"not {until} within {seconds:g} s: it goes on, `keshi status` shows how far it is")
     finally:
-        consumer.close(autocommit=False)
+        consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ def assigned(settings: KafkaSettings) -> tuple[KafkaConsumer, list[TopicPartitio
     consumer = new_consumer(settings, None)
     partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
     if not partitions:
-        consumer.close(autocommit=False)
+        consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
         raise missing(topic)
     consumer.assign(partitions)
     return consumer, partitions

@@ -1,9 +1,11 @@
 """The client of a DSAR system: sends commands, and listens for what became of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
+from weakref import WeakSet, finalize
 
 from kafka.errors import KafkaError
 
@@ -26,6 +28,8 @@ from keshi.runtime.settings import KafkaSettings, load
 from keshi.schemas.commands import RecordNotice, SubjectCommand, WithdrawRequest
 from keshi.schemas.envelope import MAX_COMMAND_BYTES
 from keshi.schemas.requests import RequestAccepted, RequestClosed, RequestOverdue, RequestRejected
+
+T = TypeVar("T")
 
 __all__ = ["Client", "canonical_request_id", "event_of"]
 
@@ -73,6 +77,9 @@ class Client:
         self._settings = settings or load(KafkaSettings)
         self._source = source
         self._producer = new_producer(self._settings, "keshi-client", linger_ms=0)
+        self._iterated: WeakSet[Generator[Any, None, None]] = WeakSet()
+        # A consumer that is closed only while Python ends waits for ever: its thread has ended before. So at exit, too.
+        finalize(self, _end, self._iterated)
 
     # --- sending
 
@@ -131,7 +138,7 @@ class Client:
         seconds: float = 60,
         since: Mark | None = None,
         steps: bool = False,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Send many, with a bounded number under way, and say of each what became of it.
 
         Nothing is sent before the first result is asked for. The commands are taken one by one as there is room, so
@@ -161,7 +168,7 @@ class Client:
         """
         options = StreamOptions(wait, in_flight, seconds, since, steps)
         stream = Stream(self._settings.topic("commands"), self._producer, options)
-        return stream.run(self._settings, (message_of(c, source=self._source) for c in commands))
+        return self._followed(stream.run(self._settings, (message_of(c, source=self._source) for c in commands)))
 
     # --- listening
 
@@ -203,7 +210,7 @@ class Client:
 
     def listen(
         self, group: str | None = None, *, since: Mark | None = None, idle_seconds: float | None = None
-    ) -> Iterator[Heard]:
+    ) -> Generator[Heard, None, None]:
         """Everything that keshi answers, about all requests, each once.
 
         Repeats are dropped: what says nothing newer than an earlier message did, by the sequence of the request's
@@ -227,22 +234,24 @@ class Client:
             ConfigurationError: no broker answers, or the topic is missing.
             ValueError: both a group and a mark.
         """
-        return listening.listen(self._settings, group=group, since=since, idle_seconds=idle_seconds)
+        heard = listening.listen(self._settings, group=group, since=since, idle_seconds=idle_seconds)
+        return self._followed(heard)
 
     def closures(
         self, group: str | None = None, *, since: Mark | None = None, idle_seconds: float | None = None
-    ) -> Iterator[RequestClosed]:
+    ) -> Generator[RequestClosed, None, None]:
         """Every closure, one after the other. The same closure has the same `closure.hash`.
 
         Arguments and errors are those of `listen`.
         """
         heard = listening.listen(self._settings, group=group, since=since, idle_seconds=idle_seconds)
-        return _closures(heard)
+        return self._followed(_closures(heard))
 
     # --- ending
 
     def close(self) -> None:
-        """Let go of the connections. What is still on its way is given up after 5 s."""
+        """Let go of the connections, also of what is still iterated. What is on its way is given up after 5 s."""
+        _end(self._iterated)
         close_producer(self._producer, 5)
 
     def __enter__(self) -> Self:
@@ -250,6 +259,16 @@ class Client:
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self.close()
+
+    def _followed(self, source: Generator[T, None, None]) -> Generator[T, None, None]:
+        """An iteration that ends with this client, and keeps it alive."""
+        followed = self._follow(source)
+        self._iterated.add(followed)
+        return followed
+
+    def _follow(self, source: Generator[T, None, None]) -> Generator[T, None, None]:
+        with closing(source):
+            yield from source
 
     def _send(self, command: Command, traceparent: str | None) -> Submitted:
         message = message_of(command, source=self._source, traceparent=traceparent)
@@ -264,7 +283,14 @@ class Client:
         return Submitted(meta.partition, meta.offset)
 
 
-def _closures(heard: Iterator[Heard]) -> Iterator[RequestClosed]:
-    for one in heard:
-        if isinstance(one.answer, RequestClosed):
-            yield one.answer
+def _closures(heard: Generator[Heard, None, None]) -> Generator[RequestClosed, None, None]:
+    with closing(heard):
+        for one in heard:
+            if isinstance(one.answer, RequestClosed):
+                yield one.answer
+
+
+def _end(iterated: WeakSet[Generator[Any, None, None]]) -> None:
+    for one in list(iterated):
+        with suppress(ValueError):  # another thread is in it, and ends it
+            one.close()

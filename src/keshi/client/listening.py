@@ -2,14 +2,14 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
-from keshi.client.answers import Answer, Mark, answer_of, assigned, go_to, missing, place_of, polled
+from keshi.client.answers import CLOSE_MS, Answer, Mark, answer_of, assigned, go_to, missing, place_of, polled
 from keshi.runtime.kafka import new_consumer
 from keshi.runtime.settings import KafkaSettings
 from keshi.schemas.requests import RequestRejected
@@ -63,14 +63,14 @@ class Repeats:
 
 def listen(
     settings: KafkaSettings, *, group: str | None, since: Mark | None, idle_seconds: float | None
-) -> Iterator[Heard]:
+) -> Generator[Heard, None, None]:
     """See `Client.listen`."""
     if group is not None and since is not None:
         raise ValueError("a group remembers its own place: give either group or since")
     return _in_group(settings, group, idle_seconds) if group is not None else _alone(settings, since, idle_seconds)
 
 
-def _alone(settings: KafkaSettings, since: Mark | None, idle_seconds: float | None) -> Iterator[Heard]:
+def _alone(settings: KafkaSettings, since: Mark | None, idle_seconds: float | None) -> Generator[Heard, None, None]:
     consumer, partitions = assigned(settings)
     try:
         go_to(consumer, partitions, since)
@@ -81,10 +81,10 @@ def _alone(settings: KafkaSettings, since: Mark | None, idle_seconds: float | No
                 quiet = time.monotonic()
                 yield from ears.hear(record)
     finally:
-        consumer.close(autocommit=False)
+        consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
 
-def _in_group(settings: KafkaSettings, group: str, idle_seconds: float | None) -> Iterator[Heard]:
+def _in_group(settings: KafkaSettings, group: str, idle_seconds: float | None) -> Generator[Heard, None, None]:
     topic = settings.topic("requests")
     # A group that is joined before the topic's partitions are known gets none, until metadata are asked for again.
     consumer = new_consumer(settings, group, max_poll_records=100, metadata_max_age_ms=5_000)
@@ -102,7 +102,7 @@ def _in_group(settings: KafkaSettings, group: str, idle_seconds: float | None) -
             # Only here has the caller come back for more, and so dealt with all that was read.
             dealt_with = dealt_with or _committed(consumer)
     finally:
-        consumer.close(autocommit=False)
+        consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
 
 @dataclass(slots=True)

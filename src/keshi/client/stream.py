@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from keshi.client.answers import Answer, Mark, Submitted, answer_of, assigned, go_to, place_of, polled
+from keshi.client.answers import CLOSE_MS, Answer, Mark, Submitted, answer_of, assigned, go_to, place_of, polled
 from keshi.client.errors import ClientError, NotOverError, NotSentError
 from keshi.client.messages import HEADERS, SUBJECT_KINDS, Message
 from keshi.runtime.settings import KafkaSettings
@@ -126,7 +126,7 @@ class Stream:
     _early: dict[str, list[RequestRejected]] = field(default_factory=dict)
     _results: deque[Result] = field(default_factory=deque)
 
-    def run(self, settings: KafkaSettings, messages: Iterable[Message]) -> Iterator[Result]:
+    def run(self, settings: KafkaSettings, messages: Iterable[Message]) -> Generator[Result, None, None]:
         """See `Client.submit_many`."""
         consumer = _from(settings, self.options.since) if self.options.wait != "none" else None
         source, more = enumerate(messages), True
@@ -143,7 +143,7 @@ class Stream:
                     yield self._results.popleft()
         finally:
             if consumer is not None:
-                consumer.close(autocommit=False)
+                consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
     @property
     def _room(self) -> int:
