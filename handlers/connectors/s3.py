@@ -179,9 +179,12 @@ class S3:
         if len(tags) > MAX_TAGS:
             raise GiveToPerson("no_room_for_a_tag")
         task.checkpoint()
-        tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
         where = {"Key": version.key, "VersionId": version.version_id}
-        self.call(task, "put_object_tagging", NO_SUCH, **where, Tagging={"TagSet": tag_set})
+        if tags:
+            tag_set = [{"Key": name, "Value": value} for name, value in tags.items()]
+            self.call(task, "put_object_tagging", NO_SUCH, **where, Tagging={"TagSet": tag_set})
+        else:  # not every store takes an empty set
+            self.call(task, "delete_object_tagging", NO_SUCH, **where)
 
     def locked(self, task: Work, version: Version) -> bool:
         """Whether a legal hold or a retention date keeps this version from being deleted."""

@@ -274,7 +274,7 @@ def test_a_key_travels_as_it_was_signed(serve: Callable[..., Server]) -> None:
     odd = Version("calls/../a b/é+?#.ogg", "v1", marker=False, modified=VERSION.modified)
     with store(server.url) as s3:
         s3.retag(work(), odd, {})
-    assert server.requests == ["PUT /b/calls/../a%20b/%C3%A9%2B%3F%23.ogg?tagging&versionId=v1"]
+    assert server.requests == ["DELETE /b/calls/../a%20b/%C3%A9%2B%3F%23.ogg?tagging&versionId=v1"]
 
 
 def test_nothing_of_a_key_or_a_secret_is_shown(serve: Callable[..., Server]) -> None:

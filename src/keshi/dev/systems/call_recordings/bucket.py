@@ -44,6 +44,7 @@ HANDLER_MAY: Final[Mapping[str, tuple[str, ...]]] = {
         "s3:AbortMultipartUpload",
         "s3:GetObjectVersionTagging",
         "s3:PutObjectVersionTagging",
+        "s3:DeleteObjectVersionTagging",
         "s3:GetObjectRetention",
         "s3:GetObjectLegalHold",
     ),
