@@ -6,21 +6,40 @@ What a machine lacks is skipped by name; with `CI=true` nothing may be skipped.
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import structlog
+from structlog._config import BoundLoggerLazyProxy
 
 from keshi.dev.broker import Broker, BrokerOptions
 from keshi.dev.errors import MissingError
 from keshi.dev.places import run_directory
 from keshi.dev.postgres import PostgresOptions, PostgresServer, create_database, drop_database
 from keshi.dev.processes import end_pid
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_one_test_are_not_those_of_the_next() -> Iterator[None]:
+    """A command that is run within a test sets up logging on the standard error of that test, which is then closed."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        for name, module in list(sys.modules.items()):
+            known = getattr(module, "log", None) if name.startswith("keshi.") else None
+            if isinstance(known, BoundLoggerLazyProxy):
+                vars(known).pop("bind", None)  # what it keeps after its first use
+        for handler in [h for h in logging.root.handlers if type(h) is logging.StreamHandler]:
+            logging.root.removeHandler(handler)
+
 
 _shared = pytest.StashKey[Path]()
 _owner = pytest.StashKey[int]()

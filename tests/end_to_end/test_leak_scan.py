@@ -54,7 +54,7 @@ class Scene:
 
     def own_stores(self) -> list[Path]:
         """Where the systems keep what is theirs."""
-        return [self.stack.directory / "billing" / "data", Path(self.stack.settled["crm"].inside["data"])]
+        return [self.stack.directory / "billing" / "data", self.stack.directory / "systems"]
 
     def commands_on_disk(self) -> list[Path]:
         assert self.stack.kafka_data is not None

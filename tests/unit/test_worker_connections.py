@@ -43,6 +43,7 @@ class Server:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.close_connection = outer.hang_up  # before the answer: who gets it may go on at once
                 outer.seen.append((self.path, self.headers["Authorization"], body))
                 status, text, headers = outer.answers.pop(0) if outer.answers else (200, b"{}", {})
                 self.send_response(status)
@@ -51,7 +52,6 @@ class Server:
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
-                self.close_connection = outer.hang_up
 
             do_GET = do_POST  # noqa: N815 - the library chooses these names
 

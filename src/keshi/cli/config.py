@@ -25,6 +25,8 @@ app = typer.Typer(help="The settings, from the environment.", no_args_is_help=Tr
 
 OTHERS: Final = {
     "KESHI_ASSESSED_BY": "who judged the request (`keshi submit`)",
+    "KESHI_LANGUAGE": "language of texts (`keshi closure`, `keshi person`)",
+    "KESHI_ZONE": "zone of times shown, and of days given",
     "KESHI_CACHE": "where `keshi dev` keeps fetched programs",
     "KESHI_RUN_DIR": "where `keshi dev` keeps data of a run",
 }
