@@ -160,6 +160,16 @@ def test_interrupted_it_goes_on_listening_for_what_was_accepted(submit: Any, kes
     assert not keshi.waiting()
 
 
+def test_it_stops_sending_when_keshi_says_nothing(submit: Any, keshi: Keshi, tmp_path: Path) -> None:
+    """Not one round of waiting after the other; what is on Kafka already is not lost."""
+    write(tmp_path / "r.jsonl", people(9))
+    code, out, err = ended(submit("r.jsonl", "--in-flight", "3", "--timeout", "1"))
+    assert (code, out) == (1, "9 lines, 9 left\n")
+    assert "keshi answers nothing" in err
+    assert len(keshi.commands(3)) == 3
+    assert not keshi.waiting()
+
+
 def test_standard_input_is_sent_without_waiting(submit: Any, keshi: Keshi, env: Any, tmp_path: Path) -> None:
     """Nothing is kept of it; withdrawals go along."""
     asked = people(3)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -57,6 +58,13 @@ class _Tally:
     reached: Counter[Reached] = field(default_factory=Counter)
     rejected: list[Bad] = field(default_factory=list)
     stopped: str | None = None
+    patience: float = 0.0
+    taken: int = 0
+    heard: float = field(default_factory=time.monotonic)
+
+    def is_silent(self) -> bool:
+        """Whether keshi has said nothing at all for as long as one answer is waited for."""
+        return time.monotonic() - self.heard > self.patience
 
     @property
     def code(self) -> int:
@@ -95,7 +103,7 @@ def submit_file(options: BulkOptions) -> int:
                 f"with --keep-going",
                 REJECTED,
             )
-        tally = _Tally(len(good) + len(bad), bad)
+        tally = _Tally(len(good) + len(bad), bad, patience=options.timeout)
         _send(options, file, good, tally)
     _close(options, tally)
     return tally.code
@@ -121,7 +129,7 @@ def _send(options: BulkOptions, file: IO[bytes], good: Sequence[Good], tally: _T
         todo = [line for line in good if not kept.is_done(line, options.wait)]
         tally.before = len(good) - len(todo)
         results = client.submit_many(
-            _messages(file, todo, kept),
+            _messages(file, todo, kept, tally),
             wait=options.wait,
             in_flight=options.in_flight or IN_FLIGHT[options.wait],
             seconds=options.timeout,
@@ -140,20 +148,24 @@ def _send(options: BulkOptions, file: IO[bytes], good: Sequence[Good], tally: _T
             raise
 
 
-def _messages(file: IO[bytes], todo: Iterable[Good], kept: Remembered) -> Iterator[Message]:
+def _messages(file: IO[bytes], todo: Iterable[Good], kept: Remembered, tally: _Tally) -> Iterator[Message]:
     for line, raw in again(file, todo):
+        tally.taken += 1
         yield Message(line.request_id, line.kind, None if kept.is_accepted(line) else raw)
 
 
 def _follow(results: Iterable[Result], todo: Sequence[Good], kept: Remembered, tally: _Tally, shown: Shown) -> None:
     for result in results:
         line = todo[result.index]
+        tally.heard = time.monotonic() if result.answer is not None else tally.heard
         if result.reached is not Reached.SENT or result.final:
             kept.add(line, result.reached)
         if not result.final:
             continue
         if result.reached is Reached.NOT_SENT:
             raise result.error or ClientError("not sent")
+        if result.reached is Reached.NOT_OVER and tally.taken < len(todo) and tally.is_silent():
+            raise ClientError("keshi answers nothing: see that its orchestrator runs. What was sent is not lost")
         tally.reached[result.reached] += 1
         if isinstance(result.answer, RequestRejected):
             answer = result.answer
