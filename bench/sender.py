@@ -116,9 +116,9 @@ class Sender:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.send(islice(persons, in_flight - len(self._open)))
-            self.poll()
             if not self._open:
                 raise BenchError("there are no people left to ask for: make more of them")
+            self.poll()
 
     def pace(self, persons: Iterator[int], per_second: float, seconds: float) -> None:
         """Send at fixed moments, however fast the answers come."""
