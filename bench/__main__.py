@@ -21,7 +21,7 @@ from keshi.runtime.settings import ConfigurationError
 def main() -> int:
     """Run the bench; the exit code is 0 only if everything that was asked for was done."""
     args, progress = _arguments(), Progress()
-    options = StackOptions(workers=args.workers, partitions=args.partitions, statements=bool(args.profile))
+    options = StackOptions(args.workers, args.orchestrators, args.partitions, statements=bool(args.profile))
     try:
         with _bench(options, args, progress) as bench:
             return _long(bench, args) if args.long else _short(bench, args)
@@ -86,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=rounds.Plan.seconds, help="of each loop")
     parser.add_argument("--number", type=int, help="of requests submitted at once (20,000; with --long 100,000)")
     parser.add_argument("--workers", type=int, default=5, choices=range(1, 6), help="processes for the five systems")
+    parser.add_argument("--orchestrators", type=int, default=1, choices=(1, 2, 3, 4))
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--profile", choices=("orchestrator", "api", "worker", "all"))
     parser.add_argument("--idle", action="store_true", help="profile waiting, too")

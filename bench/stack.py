@@ -40,12 +40,14 @@ class StackOptions:
 
     Attributes:
         workers: processes that serve the five systems: 5 (one each, as `keshi dev up` runs them) down to 1.
+        orchestrators: processes that share the partitions.
         partitions: of each topic.
         env: further environment of keshi's processes.
         statements: have the ledger's server count what its statements cost.
     """
 
     workers: int = 5
+    orchestrators: int = 1
     partitions: int = 4
     env: Mapping[str, str] = field(default_factory=dict)
     statements: bool = False
@@ -156,14 +158,18 @@ class _Programs:
             "KESHI_KEK_FILE": str(self.credentials.kek_file),
             "KESHI_ORCHESTRATOR_GROUP": f"{PREFIX}orchestrator",
         }
-        port = places.free_port()
         api = {**ledger, "KESHI_API_PORT": str(self.api_port)}
-        orchestrator = {**ledger, "KESHI_ORCHESTRATOR_HEALTH_PORT": str(port)}
         return [
-            (self._spec("orchestrator", ("orchestrator", "run"), orchestrator), port),
+            *(self._orchestrator(number, ledger) for number in range(self.options.orchestrators)),
             (self._spec("api", ("api", "run"), api), self.api_port),
             *(self._worker(name, systems) for name, systems in shares(self.options.workers)),
         ]
+
+    def _orchestrator(self, number: int, ledger: Mapping[str, str]) -> tuple[PartSpec, int]:
+        port = places.free_port()
+        env = {**ledger, "KESHI_ORCHESTRATOR_HEALTH_PORT": str(port)}
+        name = "orchestrator" if self.options.orchestrators == 1 else f"orchestrator-{number + 1}"
+        return self._spec(name, ("orchestrator", "run"), env), port
 
     def _worker(self, name: str, systems: Sequence[str]) -> tuple[PartSpec, int]:
         port = places.free_port()
