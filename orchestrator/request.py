@@ -54,6 +54,9 @@ class TaskProgress(BaseModel):
         return self.status is TaskStatus.ENDED
 
 
+_UNTOUCHED = TaskProgress(system="")
+
+
 class State(BaseModel):
     """A request as it stands. `case` is absent where only a withdrawal has come so far."""
 
@@ -166,7 +169,7 @@ def _accepted(_: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any
         "waits_for": e.waits_for,
         "suspensions": e.suspensions,
         "alarms_left": tuple(sorted({*e.case.alarms, e.case.due})),
-        "tasks": {s: TaskProgress(system=s) for s in e.case.sealed},
+        "tasks": {s: changed(_UNTOUCHED, system=s) for s in e.case.sealed},
     }
 
 

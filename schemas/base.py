@@ -38,12 +38,12 @@ def made(model: Callable[P, M], *_: P.args, **fields: P.kwargs) -> M:
 
 def changed(model: M, **fields: Any) -> M:
     """A copy with other values in these fields. They are not checked."""
-    found: M = _filled(type(model), {**model.__dict__, **fields}, model.model_fields_set)
+    found: M = _filled(type(model), {**model.__dict__, **fields}, model.__pydantic_fields_set__)
     return found
 
 
 def _filled(model: Any, members: dict[str, Any], names: set[str]) -> Any:
-    new = model.__new__(model)
+    new = _new(model)
     _set(new, "__dict__", members)
     _set(new, "__pydantic_fields_set__", names)
     _set(new, "__pydantic_extra__", None)
@@ -51,6 +51,7 @@ def _filled(model: Any, members: dict[str, Any], names: set[str]) -> Any:
     return new
 
 
+_new: Final = object.__new__
 _set: Final = object.__setattr__
 
 

@@ -32,12 +32,12 @@ def sent(model: BaseModel) -> bytes:
 
 def canonical_text(model: BaseModel, *, without: Collection[str] = ()) -> bytes:
     """Canonical JSON (RFC 8785) of a model as it is sent, without some of its members."""
-    return _canonical({n: v for n, v in _present(model).items() if n not in without})
+    return _canonical({n: v for n, v in model.__dict__.items() if v is not None and n not in without})
 
 
 def canonical_members(model: BaseModel, *, without: Collection[str] = ()) -> dict[str, bytes]:
     """The same by member."""
-    return {n: _canonical(v) for n, v in _present(model).items() if n not in without}
+    return {n: _canonical(v) for n, v in model.__dict__.items() if v is not None and n not in without}
 
 
 def _canonical(data: Any) -> bytes:
