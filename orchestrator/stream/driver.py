@@ -251,8 +251,9 @@ class Driver:
             self._wake.clear()
             held = self._turn()
             if held is not None:
-                await self._process(held)
-                await self._idle()
+                more = await self._process(held)
+                if more or time.monotonic() >= self._idle_at:
+                    await self._idle()
             elif not self.nexts():
                 await self._wait(_SPARE_WAIT)
             elif (wait := self._idle_at - time.monotonic()) > 0:
@@ -276,28 +277,30 @@ class Driver:
                 return held
         return None
 
-    async def _process(self, held: Held) -> None:
+    async def _process(self, held: Held) -> bool:
+        """One cycle; whether there is work besides that waits for no record."""
         records = held.run(self._settings.max_batch)
         if not records:
-            return
+            return True
         try:
             done = await self._call(self._engine.process, held.lane, records)
         except Gap as gap:
             if self._is_current(held):
                 held.drop()
                 self._spawn(self._mend(held, gap.expected, records[0].offset))
-            return
+            return True
         except NotOwner as lost:
             self._lose(lost.lane)
-            return
+            return True
         if not self._is_current(held):
-            return
+            return True
         held.advance(done.next_offset)
         self._moved_at = time.monotonic()
         self._beat.records += len(records)
         self._beat.moved(held.lane, held.next)
         if held.stuck >= _STUCK_TRIES:
             raise EngineStuckError(held.lane)
+        return done.more
 
     async def _idle(self) -> None:
         lanes = list(self.nexts())
