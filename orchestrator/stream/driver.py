@@ -119,16 +119,13 @@ class Driver:
             log.info("lanes revoked", lanes=[str(lane) for lane in taken])
             await self._release(taken, self._settings.kafka.session_timeout_seconds / 2)
 
-    async def offer(self, records: Iterable[Record]) -> None:
-        """Bring records, in the order of each lane; returns when the engine is through with them."""
-        touched: dict[Lane, Held] = {}
-        for record in records:
-            held = self._held.get(record.lane)
-            if held is not None and held.put(record):
-                touched[record.lane] = held
-        if touched:
-            self._wake.set()
-        for held in touched.values():
+    async def offer(self, record: Record) -> None:
+        """Bring a record, in the order of its lane; waits while the engine has more of that lane than it can take."""
+        held = self._held.get(record.lane)
+        if held is None or not held.put(record):
+            return
+        self._wake.set()
+        if len(held.pending) >= 2 * self._settings.max_batch:
             await held.drained.wait()
 
     def nexts(self) -> dict[Lane, int]:
