@@ -392,6 +392,7 @@ class Driver:
     async def _check(self, held: Held, before: int, bounds: LogBounds) -> None:
         """`before`: the next offset before the bounds were asked for. A good log has at least as much."""
         now = time.monotonic()
+        self._beat.ends(held.lane, bounds.end)
         if bounds.end < before or bounds.start > held.next or bounds.topic_id != held.topic_id:
             log.error("the log is not the one that was read", lane=str(held.lane), next_offset=held.next)
             held.drop()

@@ -96,3 +96,16 @@ def test_each_kind_of_standstill_is_unhealthy_and_ends() -> None:
 
     beat.fail("AnyError")
     assert not beat.healthy()
+
+
+def test_lag_is_what_lies_between_a_lane_and_the_end_of_its_log() -> None:
+    """Of lanes in hand alone, and never below nothing: the end was seen a while ago."""
+    beat = Heartbeat()
+    beat.moved(LANE, 5)
+    beat.ends(LANE, 12)
+    beat.ends(Lane("commands", 0), 3)
+    assert beat.vitals().behind == {LANE: 7}
+    beat.moved(LANE, 20)
+    assert beat.vitals().behind == {LANE: 0}
+    beat.dropped(LANE)
+    assert not beat.vitals().behind
