@@ -119,16 +119,13 @@ class Driver:
             log.info("lanes revoked", lanes=[str(lane) for lane in taken])
             await self._release(taken, self._settings.kafka.session_timeout_seconds / 2)
 
-    async def offer(self, records: Iterable[Record]) -> None:
-        """Bring records, in the order of each lane; returns when the engine is through with them."""
-        touched: dict[Lane, Held] = {}
-        for record in records:
-            held = self._held.get(record.lane)
-            if held is not None and held.put(record):
-                touched[record.lane] = held
-        if touched:
-            self._wake.set()
-        for held in touched.values():
+    async def offer(self, record: Record) -> None:
+        """Bring a record, in the order of its lane; waits while the engine has more of that lane than it can take."""
+        held = self._held.get(record.lane)
+        if held is None or not held.put(record):
+            return
+        self._wake.set()
+        if len(held.pending) >= 2 * self._settings.max_batch:
             await held.drained.wait()
 
     def nexts(self) -> dict[Lane, int]:
@@ -251,8 +248,9 @@ class Driver:
             self._wake.clear()
             held = self._turn()
             if held is not None:
-                await self._process(held)
-                await self._idle()
+                more = await self._process(held)
+                if more or time.monotonic() >= self._idle_at:
+                    await self._idle()
             elif not self.nexts():
                 await self._wait(_SPARE_WAIT)
             elif (wait := self._idle_at - time.monotonic()) > 0:
@@ -276,28 +274,30 @@ class Driver:
                 return held
         return None
 
-    async def _process(self, held: Held) -> None:
+    async def _process(self, held: Held) -> bool:
+        """One cycle; whether there is work besides that waits for no record."""
         records = held.run(self._settings.max_batch)
         if not records:
-            return
+            return True
         try:
             done = await self._call(self._engine.process, held.lane, records)
         except Gap as gap:
             if self._is_current(held):
                 held.drop()
                 self._spawn(self._mend(held, gap.expected, records[0].offset))
-            return
+            return True
         except NotOwner as lost:
             self._lose(lost.lane)
-            return
+            return True
         if not self._is_current(held):
-            return
+            return True
         held.advance(done.next_offset)
         self._moved_at = time.monotonic()
         self._beat.records += len(records)
         self._beat.moved(held.lane, held.next)
         if held.stuck >= _STUCK_TRIES:
             raise EngineStuckError(held.lane)
+        return done.more
 
     async def _idle(self) -> None:
         lanes = list(self.nexts())
