@@ -16,7 +16,7 @@ from keshi.orchestrator.ledger import port, statements
 from keshi.orchestrator.ledger.answers import ExportRow
 from keshi.orchestrator.ledger.asked import register
 from keshi.orchestrator.ledger.migrate import LOCK_SPACE, check_schema
-from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading, ids
+from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading
 from keshi.orchestrator.ledger.sections import moment, plain, sections
 from keshi.runtime.sealing import WrappedKey
 from keshi.runtime.settings import ConfigurationError
@@ -234,7 +234,7 @@ class PostgresCycle(CycleReading):
 
     def lock_holders(self, holders: Collection[str]) -> None:
         if holders:
-            self._c.execute(statements.LOCK_HOLDERS, ids(holders))
+            self._c.execute(statements.LOCK_HOLDERS, self._ids(holders))
 
     def write(self, batch: port.Batch) -> None:
         found = sections(batch, self._position)
