@@ -5,10 +5,9 @@ request's key is gone (is this the same person? was this record in that manifest
 with the request hangs on the request's own key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from keshi.orchestrator.ledger.port import KeyRow, Ledger
 from keshi.runtime.sealing import Derivation, Key, KeyRing, Mac, WrappedKey
@@ -16,8 +15,29 @@ from keshi.schemas.base import canonical
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.tasks import Found
 
-_IDENTIFIERS: TypeAdapter[tuple[Identifier, ...]] = TypeAdapter(tuple[Identifier, ...])
 _SECRET = "ledger"  # noqa: S105 - the name of a secret, not one
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Manifests:
+    """What was found in one system: references of records, sealed under a key of their own."""
+
+    key: Key
+
+    def seal(self, manifest: Iterable[Found]) -> str:
+        """Evidence, or the references of an obligation."""
+        return self.key.seal([[f.category, f.ref, f.was] for f in manifest])
+
+    def open(self, sealed: str) -> tuple[Found, ...]:
+        """What `seal` sealed."""
+        return tuple(Found(category=c, ref=r, was=w) for c, r, w in self.key.open(sealed))
+
+    def __repr__(self) -> str:
+        return "Manifests(…)"
+
+
+def _seal_identifiers(own: Key, identifiers: Iterable[Identifier]) -> str:
+    return own.seal([{"type": i.type, "value": i.value} for i in identifiers])
 
 
 class Keys:
@@ -65,23 +85,38 @@ class Keys:
     @staticmethod
     def seal_identifiers(key: Key, system: str, identifiers: Iterable[Identifier]) -> str:
         """Identifiers for one system alone."""
-        return key.derive(f"system/{system}").seal([i.model_dump() for i in identifiers])
+        return _seal_identifiers(key.derive(f"system/{system}"), identifiers)
 
     @staticmethod
-    def open_identifiers(key: Key, system: str, sealed: str) -> tuple[Identifier, ...]:
-        """What `seal_identifiers` sealed for this system."""
-        return _IDENTIFIERS.validate_python(key.derive(f"system/{system}").open(sealed), strict=False)
+    def seal_identifiers_apart(key: Key, identifiers: Mapping[str, Iterable[Identifier]]) -> dict[str, str]:
+        """The same for several systems, each by itself."""
+        derivation = Derivation(key)
+        return {s: _seal_identifiers(derivation.derive(f"system/{s}"), found) for s, found in identifiers.items()}
+
+    @staticmethod
+    def open_identifiers(key: Key, system: str, sealed: Iterable[str]) -> list[dict[str, str]]:
+        """What was sealed for this system, each once, as JSON has identifiers: they were judged before."""
+        own = key.derive(f"system/{system}")
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        for text in sealed:
+            for identifier in own.open(text):
+                found.setdefault((identifier["type"], identifier["value"]), identifier)
+        return list(found.values())
+
+    @staticmethod
+    def manifests(key: Key, system: str) -> "Manifests":
+        """Seals and opens the manifests of one request, or of one obligation, in one system."""
+        return Manifests(key.derive(f"manifest/{system}"))
 
     @staticmethod
     def seal_manifest(key: Key, system: str, manifest: Sequence[Found]) -> str:
         """Evidence, or the references of an obligation."""
-        return key.derive(f"manifest/{system}").seal([[f.category, f.ref, f.was] for f in manifest])
+        return Keys.manifests(key, system).seal(manifest)
 
     @staticmethod
     def open_manifest(key: Key, system: str, sealed: str) -> tuple[Found, ...]:
         """What `seal_manifest` sealed."""
-        rows = key.derive(f"manifest/{system}").open(sealed)
-        return tuple(Found(category=c, ref=r, was=w) for c, r, w in rows)
+        return Keys.manifests(key, system).open(sealed)
 
     @staticmethod
     def seal_items(key: Key, items: Sequence[str]) -> str:
