@@ -78,10 +78,10 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What one cycle takes in: reports in order, then inbox rows, then due moments."""
+    """What one cycle takes in: reports in order, then messages (of the inbox: with the row's id), then due moments."""
 
     reports: Sequence[Report] = ()
-    inbox: Sequence[tuple[int, Any]] = ()
+    inbox: Sequence[tuple[int | None, Any]] = ()
     due: Sequence[str] = ()
     obligations: Sequence[ObligationRow] = ()
 
@@ -127,7 +127,8 @@ class CycleDecision:
             self._report(report)
         for row_id, message in inputs.inbox:
             self._message(message)
-            self.out.batch.inbox_done.append(row_id)
+            if row_id is not None:
+                self.out.batch.inbox_done.append(row_id)
         for request_id in inputs.due:
             self._due(request_id)
         for row in inputs.obligations:
