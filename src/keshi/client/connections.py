@@ -1,6 +1,6 @@
 """HTTP to one server over connections that are kept: as much of it as an API needs, for a fraction of the CPU time.
 
-A call goes out in one piece, and of an answer only what matters is looked at. Errors are those of `http.client`.
+A call goes out in one piece; answers are read by httptools, which is llhttp, the parser of Node.js.
 """
 
 import socket
@@ -8,18 +8,17 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong, RemoteDisconnected
 from threading import Lock
 from typing import Final
 from urllib.parse import urlsplit
 
+import httptools
+
 from keshi.runtime.settings import ConfigurationError
 
-MAX_LINE: Final = 65_536
-MAX_HEADERS: Final = 100
+MAX_HEAD: Final = 65_536
 _BUFFER: Final = 65_536
 _FIRST_FINAL: Final = 200
-_BODILESS: Final = frozenset({204, 304})
 
 
 class NoAnswerError(Exception):
@@ -83,7 +82,7 @@ class Connections:
         try:
             connection = self._taken(timeout or self._timeout)
             reply, kept = connection.ask(request)
-        except (OSError, HTTPException) as e:
+        except (OSError, httptools.HttpParserError) as e:
             if connection:
                 connection.close()
             # Its text could show what was sent.
@@ -130,16 +129,62 @@ class Connections:
             raise
 
 
+class _Answer:
+    """One answer while it is read: what the parser tells of it."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.parts: list[bytes] = []
+        self.status = 0
+        self.kept = False
+        self.whole = False
+        self._head = 0
+        self._parser = httptools.HttpResponseParser(self)
+
+    def read(self, data: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            HttpParserError: no HTTP, or more than an API has to say.
+        """
+        self._parser.feed_data(data)
+        if not self.status:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                raise httptools.HttpParserError
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.kept = self._parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        self.parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.status < _FIRST_FINAL:  # such as 100: the answer itself follows
+            self.headers.clear()
+            self.status = 0
+        else:
+            self.whole = True
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether its body is all that comes until the server closes."""
+        head = self.headers.keys()
+        return bool(self.status) and not {"content-length", "transfer-encoding"} & head
+
+
 class _Connection:
     """One connection, for one call at a time (RFC 9112)."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
-        self._reader = connected.makefile("rb", _BUFFER)
 
     def close(self) -> None:
         """Let go of it."""
-        self._reader.close()
         self.socket.close()
 
     def ask(self, request: bytes) -> tuple[Reply, bool]:
@@ -147,77 +192,23 @@ class _Connection:
 
         Raises:
             OSError: the connection broke off, or nothing came in time.
-            HTTPException: what came is no answer.
+            HttpParserError: what came is no answer.
         """
         self.socket.sendall(request)
-        version, status = self._status()
-        headers = self._fields()
-        while status < _FIRST_FINAL:
-            version, status = self._status()
-            headers = self._fields()
-        kept = version != b"HTTP/1.0" and "close" not in headers.get("connection", "").lower()
-        if status in _BODILESS:
-            body = b""
-        elif "chunked" in headers.get("transfer-encoding", "").lower():
-            body = self._chunks()
-        elif "content-length" in headers:
-            body = self._read(_number(headers["content-length"], 10))
-        else:
-            body, kept = self._reader.read(), False
-        return Reply(status, headers, body), kept
+        answer = _Answer()
+        while not answer.whole:
+            data = self.socket.recv(_BUFFER)
+            if data:
+                answer.read(data)
+            elif answer.ends_with_connection:
+                return self._reply(answer), False
+            else:
+                raise ConnectionResetError
+        return self._reply(answer), answer.kept
 
-    def _status(self) -> tuple[bytes, int]:
-        line = self._line()
-        if not line:
-            raise RemoteDisconnected("")
-        version, _, rest = line.partition(b" ")
-        status = rest[:3]
-        if not version.startswith(b"HTTP/1.") or not status.isdigit():
-            raise BadStatusLine("")
-        return version, int(status)
-
-    def _fields(self) -> dict[str, str]:
-        fields: dict[str, str] = {}
-        for _ in range(MAX_HEADERS):
-            line = self._line()
-            if not line:
-                raise IncompleteRead(b"")
-            text = line.decode("latin-1").strip()
-            if not text:
-                return fields
-            name, _, value = text.partition(":")
-            fields[name.lower()] = value.strip()
-        raise HTTPException
-
-    def _chunks(self) -> bytes:
-        chunks: list[bytes] = []
-        while size := _number(self._line().partition(b";")[0].decode("latin-1"), 16):
-            chunks.append(self._read(size))
-            self._line()
-        self._fields()
-        return b"".join(chunks)
-
-    def _read(self, size: int) -> bytes:
-        found: bytes = self._reader.read(size)
-        if len(found) < size:
-            raise IncompleteRead(b"")
-        return found
-
-    def _line(self) -> bytes:
-        line = self._reader.readline(MAX_LINE + 1)
-        if len(line) > MAX_LINE:
-            raise LineTooLong("header line")
-        return line
-
-
-def _number(text: str, base: int) -> int:
-    text = text.strip()
-    if not (text.isascii() and text.isalnum()):
-        raise HTTPException
-    try:
-        return int(text, base)
-    except ValueError:
-        raise HTTPException from None
+    @staticmethod
+    def _reply(answer: _Answer) -> Reply:
+        return Reply(answer.status, answer.headers, b"".join(answer.parts))
 
 
 def _plain(path: str) -> bool:

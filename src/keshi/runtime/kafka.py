@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -177,6 +178,7 @@ def send_all(producer: KafkaProducer, messages: Sequence[Outgoing], seconds: flo
     return done
 
 
+@lru_cache(maxsize=10_000)  # a request is asked about a dozen times, and murmur2 is written in Python
 def partition_of(request_id: str, partitions: int) -> int:
     """The partition a request belongs to for life: murmur2 of its id, as Kafka's own partitioner does."""
     return int((murmur2(request_id.encode()) & 0x7FFFFFFF) % partitions)
