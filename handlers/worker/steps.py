@@ -18,7 +18,18 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from keshi.handlers.contract import MIN_TIME_LEFT, Accepted, Handler, Limit, Located, Results, Union, Verified, Work
+from keshi.handlers.contract import (
+    MIN_TIME_LEFT,
+    Accepted,
+    Handler,
+    Limit,
+    Located,
+    Results,
+    Union,
+    Verified,
+    Work,
+    boot_time,
+)
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry, RetryAfter
 from keshi.schemas.commands import Action
 from keshi.schemas.tasks import MAX_MANIFEST, Begin, Found, Mode
@@ -118,18 +129,32 @@ class Steps:
             raise OutOfTime from None
 
     def _insist(self, call: Callable[[], R], tries: int | None = None) -> R:
+        began = boot_time()
+        failed: list[Exception] = []
+        try:
+            return call()  # to count tries costs time, and nearly all calls need one
+        except Exception as e:
+            if not _passing(e):
+                raise
+            failed.append(e)
+
+        def again() -> R:
+            if failed:
+                raise failed.pop()
+            return call()
+
         retrying = Retrying(
             retry=retry_if_exception(_passing),
             stop=(
                 stop_after_attempt(tries or self._patience.tries)
-                | stop_before_delay(self._patience.seconds)
+                | stop_before_delay(self._patience.seconds - (boot_time() - began))
                 | stop_when_event_set(self._stopping)
             ),
             wait=_wait,
             sleep=sleep_using_event(self._stopping),
             reraise=True,
         )
-        return retrying(call)
+        return retrying(again)
 
 
 def evidence(work: Work, located: Located, begin_id: str) -> Begin:
