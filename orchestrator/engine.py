@@ -1,7 +1,8 @@
 """The engine: one writer per partition, one transaction per cycle. It satisfies the stream's port.
 
-`commands` lanes run intake: read, validate, seal, and put into the inbox of the request's partition. `reports` lanes
-run the cycle over reports, inbox rows and due moments. Both move their offset in the transaction that justifies it.
+`commands` lanes run intake: read, validate, seal, and put into the inbox of the request's partition, or, where the
+command came by that partition and its requests are ours, decide at once. `reports` lanes run the cycle over reports,
+inbox rows and due moments. Both move their offset in the transaction that justifies it.
 """
 
 import json
@@ -56,6 +57,7 @@ T = TypeVar("T")
 INBOX_A_CYCLE = 200
 DUE_A_CYCLE = 100
 OUTBOX_AT_TAKE = 10_000
+PLANS_KEPT = 1_000
 COLLISIONS = 5
 """How often in a row two transactions may write the same thing before the data are to blame."""
 UNLOCKED_SECONDS = 1.0
@@ -108,6 +110,7 @@ class OrchestratorEngine:
         self._owned: dict[Lane, _Owned] = {}
         self._hot: set[int] = set()
         self._plans: dict[str, Plan] = {}
+        self._plans_stored: set[str] = set()
         self._probed = 0.0
         self._due: dict[int, datetime | None] = {}
         self._inventory_stored = False
@@ -167,7 +170,7 @@ class OrchestratorEngine:
                 raise Gap(lane, owned.position.next)
             run = _consecutive(fresh)
             if lane.stage == "commands":
-                self._bisect(owned, run, self._intake)
+                self._bisect(owned, run[:INBOX_A_CYCLE], self._intake)
             else:
                 self._bisect(owned, run, self._reports)
         return Processed(owned.position.next, more=bool(self._hot))
@@ -213,8 +216,12 @@ class OrchestratorEngine:
                 self._quarantine_one(owned, fresh[0], replace(bad, payload=whole(fresh[0])))
 
     def _intake(self, owned: _Owned, records: Sequence[Record]) -> None:
+        """Take commands in. What belongs to this very partition is decided at once, the rest goes by the inbox."""
+        self._forget_plans()
         topic_id = owned.position.topic_id or "unknown"
         batch = Batch()
+        home = self._home(owned)
+        mine: list[tuple[int | None, Any]] = []
         routed: set[int] = set()
         traced: list[tuple[str, str | None, int]] = []
         telemetry = self._.telemetry
@@ -225,12 +232,15 @@ class OrchestratorEngine:
                 found = self._.intake.read(record.value, at, topic_id, record.headers)
             if isinstance(found, Routable):
                 target = partition_of(found.message.request_id, self._.partitions)
-                batch.inbox.append(InboxRow(target, found.message.request_id, found.message.model_dump_json()))
-                routed.add(target)
+                if home is not None and target == home.lane.partition:
+                    mine.append((None, found.message))
+                else:
+                    batch.inbox.append(InboxRow(target, found.message.request_id, found.message.model_dump_json()))
+                    routed.add(target)
                 if telemetry.on and isinstance(found.message, admission.Submit):
                     traced.append((found.message.request_id, found.message.case.traceparent, began))
                 if found.plan:
-                    batch.plans[found.plan[0]] = found.plan[1]
+                    self._note_plan(batch, *found.plan)
             elif isinstance(found, RequestRejected):
                 self._reject(owned, batch, found, topic_id)
             else:
@@ -238,13 +248,76 @@ class OrchestratorEngine:
         if batch.plans and not self._inventory_stored:
             intake = self._.intake
             batch.inventories[intake.inventory_hash] = intake.inventory.model_dump_json()
-        self._commit(owned, records[-1].offset + 1, lambda _: (batch, ()))
+        if home is not None and mine:
+            self._decide_at_home(owned, home, records[-1].offset + 1, Inputs(inbox=mine), batch)
+        else:
+            self._commit(owned, records[-1].offset + 1, lambda _: (batch, ()))
+            hit("orchestrator.after_intake_commit")
+            owned.sender.send(batch.outbox)
+        self._plans_stored.update(batch.plans)
         self._inventory_stored = self._inventory_stored or bool(batch.inventories)
-        hit("orchestrator.after_intake_commit")
-        owned.sender.send(batch.outbox)
         self._hot |= routed
         for request_id, trace, began in traced:
             telemetry.span(Stage.INTAKE, trace, began, request_id=request_id, partition=owned.lane.partition)
+
+    def _home(self, owned: _Owned) -> _Owned | None:
+        """The lane of `reports` that decides the requests of this lane's partition; None where others come first.
+
+        A lane of another process, or one with rows in its inbox: those came before.
+        """
+        partition = owned.lane.partition
+        return None if partition in self._hot else self._owned.get(Lane("reports", partition))
+
+    def _note_plan(self, batch: Batch, digest: str, body: str) -> None:
+        """Have a plan at hand, and in the ledger."""
+        if digest not in self._plans_stored:
+            batch.plans[digest] = body
+        self._remember_plan(digest, body)
+
+    def _decide_at_home(self, owned: _Owned, home: _Owned, to: int, inputs: Inputs, batch: Batch) -> None:
+        """Decide commands in the transaction that moves their offset: no inbox, and no second transaction."""
+        made: list[Decided] = []
+        wall = time.time_ns()
+
+        def decide(tx: Cycle) -> tuple[Batch, Sequence[OutboxRow]]:
+            decided = self._decided(tx, owned, home, inputs)
+            decided.batch.add(batch)
+            made[:] = [decided]
+            hit("orchestrator.mid_cycle")
+            return decided.batch, decided.batch.outbox
+
+        self._commit(owned, to, decide, home=home)
+        hit("orchestrator.after_intake_commit")
+        self._sent(owned, made, (), wall)
+
+    def _decided(self, tx: Cycle, owned: _Owned, home: _Owned, inputs: Inputs | None, *, lock: bool = False) -> Decided:
+        """Decide what came in for the requests of `home`; `owned` is the lane that sends what it causes.
+
+        Args:
+            tx: The transaction.
+            owned: Its lane.
+            home: The lane of `reports` whose requests they are.
+            inputs: None takes what waits in the ledger.
+            lock: Keep `begin` out from the start.
+        """
+        with _deciding():
+            taken = _taken(tx) if inputs is None else inputs
+            decided = CycleDecision(tx, home.lane.partition, self._around, home.states, lock=lock).decide(taken)
+        decided.batch.outbox.extend(self._messages(owned, decided, tx.now))
+        if inputs is None and (len(taken.inbox) == INBOX_A_CYCLE or len(taken.due) == DUE_A_CYCLE):
+            self._hot.add(owned.lane.partition)
+        return decided
+
+    def _sent(self, owned: _Owned, made: Sequence[Decided], reports: Sequence[Any], began: int) -> None:
+        """Produce what a committed cycle caused, and tell of it."""
+        hit("orchestrator.after_cycle_commit")
+        batch = made[0].batch if made else Batch()
+        owned.sender.send(batch.outbox)
+        if batch.outbox:
+            hit("orchestrator.after_produce")
+        self._hot |= {row.partition for row in batch.inbox}
+        if self._.telemetry.on and made:
+            tell_cycle(self._.telemetry, made[0].happened, reports, began)
 
     def _reports(self, owned: _Owned, records: Sequence[Record]) -> None:
         reports: list[Any] = []
@@ -271,6 +344,7 @@ class OrchestratorEngine:
         bad: Iterable[tuple[Record, BadPart]],
         last: Record | None,
     ) -> None:
+        self._forget_plans()
         made: list[Decided] = []
         wall = time.time_ns()
         began = [0.0]
@@ -278,11 +352,7 @@ class OrchestratorEngine:
 
         def decide(tx: Cycle) -> tuple[Batch, Sequence[OutboxRow]]:
             began[0] = time.monotonic()
-            with _deciding():
-                taken = inputs or _taken(tx)
-                decided = CycleDecision(tx, owned.lane.partition, self._around, owned.states, lock=slow[0]).decide(
-                    taken
-                )
+            decided = self._decided(tx, owned, owned, inputs, lock=slow[0])
             made[:] = [decided]
             for record, part in bad:
                 self._quarantine(owned, decided.batch, record, part)
@@ -290,10 +360,7 @@ class OrchestratorEngine:
                 assert last is not None
                 part = BadPart("report_not_authentic", None, report.model_dump_json().encode())
                 self._quarantine(owned, decided.batch, last, part)
-            decided.batch.outbox.extend(self._messages(owned, decided, tx.now))
             hit("orchestrator.mid_cycle")
-            if inputs is None and (len(taken.inbox) == INBOX_A_CYCLE or len(taken.due) == DUE_A_CYCLE):
-                self._hot.add(owned.lane.partition)
             return decided.batch, decided.batch.outbox
 
         def in_time() -> None:
@@ -303,14 +370,7 @@ class OrchestratorEngine:
 
         taken_reports = bool(inputs and inputs.reports)
         self._commit(owned, to, decide, in_time)
-        hit("orchestrator.after_cycle_commit")
-        batch = made[0].batch if made else Batch()
-        owned.sender.send(batch.outbox)
-        if batch.outbox:
-            hit("orchestrator.after_produce")
-        self._hot |= {row.partition for row in batch.inbox}
-        if self._.telemetry.on and made:
-            tell_cycle(self._.telemetry, made[0].happened, inputs.reports if inputs else (), wall)
+        self._sent(owned, made, inputs.reports if inputs else (), wall)
 
     def _messages(self, owned: _Owned, decided: Decided, now: datetime) -> list[OutboxRow]:
         kafka = self._.kafka
@@ -366,6 +426,7 @@ class OrchestratorEngine:
         to: int,
         decide: Callable[[Cycle], tuple[Batch, Sequence[OutboxRow]]],
         in_time: Callable[[], None] = lambda: None,
+        home: _Owned | None = None,
     ) -> None:
         """One transaction, tried again in place while its failure may pass.
 
@@ -374,11 +435,14 @@ class OrchestratorEngine:
             to: Its next offset afterwards.
             decide: What to write.
             in_time: Called right before the commit; raises `Passing` where it comes too late.
+            home: The lane of `reports` whose requests are decided, where it is not `owned` itself.
         """
+        states = (home or owned).states
+        at_home = home.position if home is not None else None
         for attempt in range(1_000_000):
             done = owned.sender.settle()
             try:
-                with self._.ledger.cycle(owned.position, to) as tx:
+                with self._.ledger.cycle(owned.position, to, at_home) as tx:
                     batch, _ = decide(tx)
                     batch.outbox_done.extend(done)
                     tx.write(batch)
@@ -388,23 +452,25 @@ class OrchestratorEngine:
                     raise Lasting(str(e)) from None
                 # The commit may have been lost on its way back: what it put into the outbox is read again.
                 owned.reload = True
-                owned.states.forget()
+                states.forget()
                 log.warning("ledger_passing", lane=str(owned.lane), reason=str(e), attempt=attempt)
                 time.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
             except WrongOffset as e:
                 if e.next_offset != to:
                     raise NotOwner(owned.lane) from None
                 # Ours, committed, and its answer lost.
-                owned.states.forget()
+                states.forget()
                 owned.position = replace(owned.position, next=to)
                 self._resend(owned)
                 return
             except LaneLost:
-                self._owned.pop(owned.lane, None)
+                # Of two lanes either may be lost: one that is still ours is taken again.
+                for lane in {owned.lane, (home or owned).lane}:
+                    self._owned.pop(lane, None)
                 raise NotOwner(owned.lane) from None
             else:
                 owned.position = replace(owned.position, next=to)
-                owned.states.keep(state for state, _ in batch.states)
+                states.keep(state for state, _ in batch.states)
                 owned.sender.forget(done)
                 if owned.reload:
                     self._resend(owned)
@@ -461,10 +527,18 @@ class OrchestratorEngine:
 
     def _plan(self, tx: Cycle, digest: str) -> Plan:
         if digest not in self._plans:
-            if len(self._plans) > 1000:  # noqa: PLR2004 - a bound
-                self._plans.clear()
-            self._plans[digest] = Plan.model_validate_json(tx.plans([digest])[digest])
+            self._remember_plan(digest, tx.plans([digest])[digest])
         return self._plans[digest]
+
+    def _remember_plan(self, digest: str, body: str) -> None:
+        if digest not in self._plans:
+            self._plans[digest] = Plan.model_validate_json(body)
+
+    def _forget_plans(self) -> None:
+        """Keep a bounded number. Between transactions: within one a plan may be known here alone."""
+        if len(self._plans) > PLANS_KEPT:
+            self._plans.clear()
+            self._plans_stored.clear()
 
     def _owning(self, lane: Lane, ask: Callable[[], T]) -> T:
         try:

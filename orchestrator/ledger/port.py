@@ -198,6 +198,17 @@ class Batch:
     notes: list[Notes] = field(default_factory=list)
     chain: Chain | None = None
 
+    def add(self, other: "Batch") -> None:
+        """Write what another batch writes, too. At most one of them moves the chain."""
+        for name in self.__dataclass_fields__:
+            mine, more = getattr(self, name), getattr(other, name)
+            if isinstance(mine, list):
+                mine.extend(more)
+            elif mine is None:
+                setattr(self, name, more)
+            elif more is not None:
+                mine.update(more)
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
@@ -362,8 +373,14 @@ class Ledger(Protocol):
     def jump(self, position: Position, to: int) -> Position:
         """Go on behind a gap that was seen to be empty."""
 
-    def cycle(self, position: Position, to: int) -> AbstractContextManager[Cycle]:
+    def cycle(self, position: Position, to: int, home: Position | None = None) -> AbstractContextManager[Cycle]:
         """Move the lane from `position.next` to `to`, and write what the block writes, or nothing at all.
+
+        Args:
+            position: The lane.
+            to: Its next offset afterwards.
+            home: The lane of `reports` of the same partition, where the block decides its requests while it moves
+                another lane: its owner's epoch has to be this one, and stays so until the end. It does not move.
 
         Raises:
             NotOwner, WrongOffset: at once.

@@ -16,7 +16,7 @@ from keshi.orchestrator.ledger import port, statements
 from keshi.orchestrator.ledger.answers import ExportRow
 from keshi.orchestrator.ledger.asked import register
 from keshi.orchestrator.ledger.migrate import LOCK_SPACE, check_schema
-from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading, ids
+from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading
 from keshi.orchestrator.ledger.sections import moment, plain, sections
 from keshi.runtime.sealing import WrappedKey
 from keshi.runtime.settings import ConfigurationError
@@ -142,9 +142,9 @@ class PostgresLedger:
         return port.Position(position.stage, position.partition, position.epoch, to, position.topic_id)
 
     @contextmanager
-    def cycle(self, position: port.Position, to: int) -> Iterator["PostgresCycle"]:
+    def cycle(self, position: port.Position, to: int, home: port.Position | None = None) -> Iterator["PostgresCycle"]:
         with _errors(), self._engine.begin() as connection:
-            now = _swap(connection, position, to)
+            now = _swap(connection, position, to, home)
             yield PostgresCycle(connection, position, now)
 
     @contextmanager
@@ -185,6 +185,13 @@ _SWAP = text(
     "UPDATE lanes SET next = :to WHERE stage = :s AND partition = :p AND next = :expected AND epoch = :epoch "
     "RETURNING clock_timestamp() AS now"
 )
+# Locked as an update would lock it: who takes the lane waits for the end, and a lane that was taken is not found.
+_SWAP_AT_HOME = text(
+    "WITH home AS (SELECT 1 FROM lanes WHERE stage = :hs AND partition = :hp AND epoch = :home FOR NO KEY UPDATE) "
+    "UPDATE lanes SET next = :to WHERE stage = :s AND partition = :p AND next = :expected AND epoch = :epoch "
+    "AND EXISTS (SELECT 1 FROM home) RETURNING clock_timestamp() AS now"
+)
+_STANDS = text("SELECT epoch, next FROM lanes WHERE stage = :s AND partition = :p")
 
 
 def _clock(connection: Connection) -> datetime:
@@ -192,19 +199,24 @@ def _clock(connection: Connection) -> datetime:
     return found.astimezone(UTC)
 
 
-def _swap(connection: Connection, position: port.Position, to: int) -> datetime:
+def _swap(connection: Connection, position: port.Position, to: int, home: port.Position | None) -> datetime:
     """The first line of every cycle: an old owner fails here and has changed nothing."""
     key = {"s": position.stage, "p": position.partition}
-    row = connection.execute(_SWAP, {**key, "to": to, "expected": position.next, "epoch": position.epoch}).one_or_none()
+    given = {**key, "to": to, "expected": position.next, "epoch": position.epoch}
+    if home is None:
+        row = connection.execute(_SWAP, given).one_or_none()
+    else:
+        given |= {"hs": home.stage, "hp": home.partition, "home": home.epoch}
+        row = connection.execute(_SWAP_AT_HOME, given).one_or_none()
     if row is not None:
         now: datetime = row.now
         return now.astimezone(UTC)
-    found = connection.execute(
-        text("SELECT epoch, next FROM lanes WHERE stage = :s AND partition = :p"), key
-    ).one_or_none()
+    found = connection.execute(_STANDS, key).one_or_none()
     if found is None or found.epoch != position.epoch:
         raise port.NotOwner(f"{position.stage}/{position.partition}")
-    raise port.WrongOffset(found.next)
+    if found.next != position.next or home is None:
+        raise port.WrongOffset(found.next)
+    raise port.NotOwner(f"{home.stage}/{home.partition}")
 
 
 def _guarded(connection: Connection) -> Guarded:
@@ -222,7 +234,7 @@ class PostgresCycle(CycleReading):
 
     def lock_holders(self, holders: Collection[str]) -> None:
         if holders:
-            self._c.execute(statements.LOCK_HOLDERS, ids(holders))
+            self._c.execute(statements.LOCK_HOLDERS, self._ids(holders))
 
     def write(self, batch: port.Batch) -> None:
         found = sections(batch, self._position)

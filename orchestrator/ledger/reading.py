@@ -1,6 +1,5 @@
 """What transactions read, alike for every dialect: rows become what the port promises. The SQL is the dialect's."""
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -24,7 +23,9 @@ Errors = Callable[[], AbstractContextManager[None]]
 
 
 class Statements(Protocol):
-    """A dialect's SELECTs (executable). `:ids` is a JSON list of text; moments come back as `datetime` with a zone."""
+    """A dialect's SELECTs. `:ids` is what `listed` makes of a list; moments come back as `datetime` with a zone."""
+
+    def listed(self, ids: Collection[str]) -> str: ...
 
     STATES: Any
     DOORS: Any
@@ -64,11 +65,6 @@ class Guarded:
             return self._connection.execute(statement, parameters)
 
 
-def ids(values: Collection[str]) -> dict[str, str]:
-    """A list as the one JSON parameter that it travels in."""
-    return {"ids": json.dumps(sorted(values))}
-
-
 class Reading:
     """What all transactions can read."""
 
@@ -77,25 +73,29 @@ class Reading:
         self._sql = sql
         self.now = now
 
+    def _ids(self, values: Collection[str]) -> dict[str, str]:
+        """A list as the one parameter that it travels in."""
+        return {"ids": self._sql.listed(values)}
+
     def states(self, request_ids: Collection[str]) -> Mapping[str, State]:
         if not request_ids:
             return {}
-        rows = self._c.execute(self._sql.STATES, ids(request_ids))
+        rows = self._c.execute(self._sql.STATES, self._ids(request_ids))
         return {r.request_id: whole_state(r) for r in rows}
 
     def doors(self, request_ids: Collection[str], system: str, *, sealed: bool = False) -> Mapping[str, port.DoorRow]:
         if not request_ids:
             return {}
         if sealed:
-            rows = self._c.execute(self._sql.DOORS_SEALED, {**ids(request_ids), "system": system})
+            rows = self._c.execute(self._sql.DOORS_SEALED, {**self._ids(request_ids), "system": system})
         else:
-            rows = self._c.execute(self._sql.DOORS, ids(request_ids))
+            rows = self._c.execute(self._sql.DOORS, self._ids(request_ids))
         return {r.request_id: _door(r, system) for r in rows}
 
     def entries(self, request_ids: Collection[str], system: str) -> Mapping[str, Sequence[port.Entry]]:
         found: dict[str, list[port.Entry]] = {}
         if request_ids:
-            for r in self._c.execute(self._sql.ENTRIES, {**ids(request_ids), "system": system}):
+            for r in self._c.execute(self._sql.ENTRIES, {**self._ids(request_ids), "system": system}):
                 found.setdefault(r.request_id, []).append(port.Entry(_lease(r), r.manifest))
         return found
 
@@ -103,7 +103,7 @@ class Reading:
         found: dict[str, dict[str, list[Lease]]] = {}
         if not request_ids:
             return {}
-        for r in self._c.execute(self._sql.LEASES, ids(request_ids)):
+        for r in self._c.execute(self._sql.LEASES, self._ids(request_ids)):
             found.setdefault(r.request_id, {}).setdefault(r.system, []).append(_lease(r))
         return {i: Leases({s: tuple(x) for s, x in by.items()}) for i, by in found.items()}
 
@@ -111,30 +111,30 @@ class Reading:
         found: dict[tuple[str, str], list[str]] = {}
         if not request_ids:
             return found
-        for r in self._c.execute(self._sql.MANIFESTS, ids(request_ids)):
+        for r in self._c.execute(self._sql.MANIFESTS, self._ids(request_ids)):
             found.setdefault((r.request_id, r.system), []).append(r.manifest)
         return found
 
     def keys(self, owners: Collection[str]) -> Mapping[str, WrappedKey]:
         if not owners:
             return {}
-        rows = self._c.execute(self._sql.KEYS, ids(owners))
+        rows = self._c.execute(self._sql.KEYS, self._ids(owners))
         return {r.owner: WrappedKey(r.kek_id, bytes.fromhex(r.wrapped)) for r in rows}
 
     def plans(self, hashes: Collection[str]) -> Mapping[str, str]:
         if not hashes:
             return {}
-        return {r.hash: r.body for r in self._c.execute(self._sql.PLANS, ids(hashes))}
+        return {r.hash: r.body for r in self._c.execute(self._sql.PLANS, self._ids(hashes))}
 
     def closures(self, request_ids: Collection[str]) -> Mapping[str, str]:
         if not request_ids:
             return {}
-        return {r.request_id: r.record for r in self._c.execute(self._sql.CLOSURES, ids(request_ids))}
+        return {r.request_id: r.record for r in self._c.execute(self._sql.CLOSURES, self._ids(request_ids))}
 
     def obligations(self, names: Collection[str]) -> Mapping[str, port.ObligationRow]:
         if not names:
             return {}
-        return {r.obligation_id: _obligation(r) for r in self._c.execute(self._sql.OBLIGATIONS, ids(names))}
+        return {r.obligation_id: _obligation(r) for r in self._c.execute(self._sql.OBLIGATIONS, self._ids(names))}
 
 
 def whole_state(r: Any) -> State:
@@ -200,13 +200,13 @@ class CycleReading(Reading):
     def claims(self, holders: Collection[str]) -> Sequence[port.Claim]:
         if not holders:
             return []
-        rows = self._c.execute(self._sql.CLAIMS, ids(holders))
+        rows = self._c.execute(self._sql.CLAIMS, self._ids(holders))
         return [port.Claim(r.holder, r.request_id, r.partition, r.number) for r in rows]
 
     def in_force(self, holders: Collection[str]) -> Sequence[tuple[str, str, str, str]]:
         if not holders:
             return []
-        rows = self._c.execute(self._sql.IN_FORCE, ids(holders))
+        rows = self._c.execute(self._sql.IN_FORCE, self._ids(holders))
         return [(r.holder, r.system, r.obligation_id, r.kind) for r in rows]
 
     def inbox(self, limit: int) -> Sequence[port.InboxRow]:

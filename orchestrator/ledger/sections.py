@@ -1,12 +1,10 @@
 """What a batch writes, as JSON data by section: alike for every dialect."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from keshi.orchestrator.door import write_door
 from keshi.orchestrator.ledger.port import Batch, Position
-
-_CASE: Final = {"case"}
 
 
 def moment(at: datetime) -> str:
@@ -64,7 +62,7 @@ def sections(batch: Batch, position: Position) -> dict[str, Any]:
                 "status": s.status.value,
                 "number": s.number,
                 "next_due": moment(due) if due else None,
-                "state": s.model_dump_json(exclude=_CASE),
+                "state": s.stored(),
                 "accepted": s.case.model_dump_json() if s.case and s.request_id not in batch.as_accepted else None,
                 "door": write_door(s),
             }

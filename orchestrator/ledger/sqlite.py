@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -264,9 +264,11 @@ class SqliteLedger:
         return port.Position(position.stage, position.partition, position.epoch, to, position.topic_id)
 
     @contextmanager
-    def cycle(self, position: port.Position, to: int) -> Iterator["SqliteCycle"]:
+    def cycle(self, position: port.Position, to: int, home: port.Position | None = None) -> Iterator["SqliteCycle"]:
         with self._transaction() as connection:
             _swap(connection, position, to)
+            if home is not None and _stands(connection, home).epoch != home.epoch:
+                raise port.NotOwner(f"{home.stage}/{home.partition}")
             yield SqliteCycle(connection, position, _now())
 
     @contextmanager
@@ -303,10 +305,18 @@ def _swap(connection: Connection, position: port.Position, to: int) -> None:
     moved = {**lane, "to": to, "expected": position.next, "epoch": position.epoch}
     if connection.execute(sql.SWAP, moved).one_or_none() is not None:
         return
-    found = connection.execute(sql.LANE, lane).one_or_none()
-    if found is None or found.epoch != position.epoch:
+    found = _stands(connection, position)
+    if found.epoch != position.epoch:
         raise port.NotOwner(f"{position.stage}/{position.partition}")
     raise port.WrongOffset(found.next)
+
+
+def _stands(connection: Connection, lane: port.Position) -> Any:
+    """Epoch and next offset of a lane that this process has owned."""
+    found = connection.execute(sql.LANE, {"s": lane.stage, "p": lane.partition}).one_or_none()
+    if found is None:
+        raise port.NotOwner(f"{lane.stage}/{lane.partition}")
+    return found
 
 
 def _guarded(connection: Connection) -> Guarded:

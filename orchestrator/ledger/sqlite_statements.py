@@ -4,6 +4,8 @@ Rows are written with one prepared statement for each table: unlike a server's, 
 of what reading them from a JSON document does.
 """
 
+import json
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +35,12 @@ def _at_now(statement: str) -> TextClause:
 
 
 _LISTED = "(SELECT value FROM json_each(:ids))"
+
+
+def listed(ids: Collection[str]) -> str:
+    """A list of ids as one document."""
+    return json.dumps(sorted(ids))
+
 
 STATES = text(f"SELECT request_id, state, accepted FROM requests WHERE request_id IN {_LISTED}")  # noqa: S608
 _DOORS = f"FROM requests r LEFT JOIN keys k ON k.owner = r.request_id WHERE r.request_id IN {_LISTED}"

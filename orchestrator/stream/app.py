@@ -1,6 +1,5 @@
 """Builds the Faust app that hosts the engine."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import faust
@@ -80,8 +79,10 @@ def _consume(app: HostApp, stage: Stage) -> None:
 
     async def bring(stream: Any) -> None:
         try:
-            async for events in stream.take_events(settings.max_batch, within=settings.within_seconds):
-                await app.driver.offer(_records(stage, events))
+            # One by one: what comes while the engine works waits for it in the driver, and is its next batch. Faust's
+            # own batches look at a clock a hundred times a second, and let a lone record wait for it.
+            async for event in stream.events():
+                await app.driver.offer(_record(stage, event.message))
         except Exception as error:
             app.driver.fail(error)
             raise
@@ -93,17 +94,15 @@ def _consume(app: HostApp, stage: Stage) -> None:
     app.agent(topic, name=f"keshi.{stage}", concurrency=1)(bring)
 
 
-def _records(stage: Stage, events: Iterable[Any]) -> Iterable[Record]:
-    for event in events:
-        message = event.message
-        yield Record(
-            lane=Lane(stage, message.partition),
-            offset=message.offset,
-            value=message.value,
-            key=message.key,
-            headers=tuple(message.headers or ()),
-            timestamp_ms=round((message.timestamp or 0.0) * 1000),
-        )
+def _record(stage: Stage, message: Any) -> Record:
+    return Record(
+        lane=Lane(stage, message.partition),
+        offset=message.offset,
+        value=message.value,
+        key=message.key,
+        headers=tuple(message.headers or ()),
+        timestamp_ms=round((message.timestamp or 0.0) * 1000),
+    )
 
 
 def _options(settings: StreamSettings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from keshi.orchestrator.stream.errors import (
     TopicsChangedError,
 )
 from keshi.orchestrator.stream.heartbeat import Heartbeat
-from keshi.orchestrator.stream.lanes import Held
+from keshi.orchestrator.stream.lanes import Held, next_turn
 from keshi.orchestrator.stream.port import Engine, Gap, Lane, LogBounds, LogMismatch, NotOwner, Record
 from keshi.orchestrator.stream.settings import StreamSettings
 
@@ -119,16 +119,13 @@ class Driver:
             log.info("lanes revoked", lanes=[str(lane) for lane in taken])
             await self._release(taken, self._settings.kafka.session_timeout_seconds / 2)
 
-    async def offer(self, records: Iterable[Record]) -> None:
-        """Bring records, in the order of each lane; returns when the engine is through with them."""
-        touched: dict[Lane, Held] = {}
-        for record in records:
-            held = self._held.get(record.lane)
-            if held is not None and held.put(record):
-                touched[record.lane] = held
-        if touched:
-            self._wake.set()
-        for held in touched.values():
+    async def offer(self, record: Record) -> None:
+        """Bring a record, in the order of its lane; waits while the engine has more of that lane than it can take."""
+        held = self._held.get(record.lane)
+        if held is None or not held.put(record):
+            return
+        self._wake.set()
+        if len(held.pending) >= 2 * self._settings.max_batch:
             await held.drained.wait()
 
     def nexts(self) -> dict[Lane, int]:
@@ -249,10 +246,11 @@ class Driver:
     async def _work(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            held = self._turn()
-            if held is not None:
-                await self._process(held)
-                await self._idle()
+            turn = self._turn()
+            if turn is not None:
+                more = await self._process(*turn)
+                if more or time.monotonic() >= self._idle_at:
+                    await self._idle()
             elif not self.nexts():
                 await self._wait(_SPARE_WAIT)
             elif (wait := self._idle_at - time.monotonic()) > 0:
@@ -266,38 +264,41 @@ class Driver:
         except TimeoutError:
             return
 
-    def _turn(self) -> Held | None:
-        """The next lane that has records, each in its turn."""
-        for _ in range(len(self._order)):
-            lane = self._order[0]
-            self._order.rotate(-1)
-            held = self._held.get(lane)
-            if held is not None and held.ready and held.pending:
-                return held
-        return None
+    def _turn(self) -> tuple[Held, int] | None:
+        """The next lane that has records, each in its turn, and how many of them it gets."""
+        settings, now = self._settings, time.monotonic()
+        lanes = [held for lane in self._order if (held := self._held.get(lane))]
+        turn = next_turn(lanes, now, settings.patience_seconds, settings.max_batch)
+        if turn is not None:
+            turn[0].turn_at = now
+            self._order.remove(turn[0].lane)
+            self._order.append(turn[0].lane)
+        return turn
 
-    async def _process(self, held: Held) -> None:
-        records = held.run(self._settings.max_batch)
+    async def _process(self, held: Held, limit: int) -> bool:
+        """One cycle over so many records at most; whether there is work besides that waits for no record."""
+        records = held.run(limit)
         if not records:
-            return
+            return True
         try:
             done = await self._call(self._engine.process, held.lane, records)
         except Gap as gap:
             if self._is_current(held):
                 held.drop()
                 self._spawn(self._mend(held, gap.expected, records[0].offset))
-            return
+            return True
         except NotOwner as lost:
             self._lose(lost.lane)
-            return
+            return True
         if not self._is_current(held):
-            return
+            return True
         held.advance(done.next_offset)
         self._moved_at = time.monotonic()
         self._beat.records += len(records)
         self._beat.moved(held.lane, held.next)
         if held.stuck >= _STUCK_TRIES:
             raise EngineStuckError(held.lane)
+        return done.more
 
     async def _idle(self) -> None:
         lanes = list(self.nexts())
@@ -392,6 +393,7 @@ class Driver:
     async def _check(self, held: Held, before: int, bounds: LogBounds) -> None:
         """`before`: the next offset before the bounds were asked for. A good log has at least as much."""
         now = time.monotonic()
+        self._beat.ends(held.lane, bounds.end)
         if bounds.end < before or bounds.start > held.next or bounds.topic_id != held.topic_id:
             log.error("the log is not the one that was read", lane=str(held.lane), next_offset=held.next)
             held.drop()

@@ -46,8 +46,7 @@ class Processed:
 
     Attributes:
         next_offset: The ledger's next offset now. Records at and above it are given again with the next call.
-        more: There is work that waits for no record. It is for the engine's own use: `idle` is called after
-            every cycle.
+        more: There is work that waits for no record: `idle` is wanted at once.
     """
 
     next_offset: int
@@ -117,7 +116,7 @@ class Engine(Protocol):
 
         Returns:
             Seconds until it wants to be called again; the stream keeps them between 0.01 and 1. It is also
-            called after every `process`.
+            called after a `process` that says so.
 
         Raises:
             NotOwner: A lane's epoch is another's.

@@ -215,6 +215,41 @@ class LedgerSuite:
             pass
         assert refused.value.next_offset == 3
 
+    def test_a_cycle_that_decides_at_home_needs_that_lane_too(self, ledger: Ledger, other: Ledger) -> None:
+        """Commands move; whose requests are decided stands still, and has to be ours."""
+        commands, home = take(ledger, "commands"), take(ledger, start=7)
+        with ledger.cycle(commands, 2, home) as tx:
+            tx.write(Batch(events=[EventRow("r", 1, "closed", "{}")]))
+        assert take(ledger).next == home.next
+        commands = take(other, "commands")
+        assert commands.next == 2
+        entered = False
+        with pytest.raises(NotOwner), other.cycle(commands, 3, home):
+            entered = True
+        assert not entered
+        assert take(other, "commands").next == 2
+
+    def test_a_cycle_at_home_says_what_is_wrong_with_its_own_lane(self, ledger: Ledger) -> None:
+        home, old, commands = take(ledger), take(ledger, "commands"), take(ledger, "commands")
+        with pytest.raises(NotOwner), ledger.cycle(old, 1, home):
+            pass
+        with ledger.cycle(commands, 3, home):
+            pass
+        with pytest.raises(WrongOffset) as refused, ledger.cycle(commands, 4, home):
+            pass
+        assert refused.value.next_offset == 3
+
+    def test_who_takes_the_home_of_a_cycle_waits_for_its_end(self, ledger: Ledger, other: Ledger) -> None:
+        """Whoever owns a lane next sees all that was decided about its requests."""
+        commands, home = take(ledger, "commands"), take(ledger)
+        with ThreadPoolExecutor(1) as pool:
+            with ledger.cycle(commands, 1, home) as tx:
+                tx.write(Batch(inbox=[InboxRow(0, "r", "{}")]))
+                taking = pool.submit(take, other)
+                waits(taking)
+            assert taking.result(timeout=SOON).epoch == home.epoch + 1
+        assert len(read(other, lambda tx: tx.inbox(10))) == 1
+
     def test_an_owner_that_loses_its_lane_in_mid_cycle_still_ends_whole(self, ledger: Ledger, other: Ledger) -> None:
         """The new owner waits for it, and goes on behind it."""
         position = take(ledger)

@@ -15,7 +15,7 @@ from keshi.orchestrator.door import write_door
 from keshi.orchestrator.events import EVENTS
 from keshi.orchestrator.ledger.postgres import PostgresCycle
 from keshi.orchestrator.request import replay
-from keshi.orchestrator.stream.port import Lane, NotOwner, Record
+from keshi.orchestrator.stream.port import Lane, LogBounds, NotOwner, Record
 from keshi.runtime.kafka import handler_group, new_consumer, partition_of
 from keshi.schemas.closure import GENESIS, ClosureRecord, record_hash
 from keshi.schemas.outcomes import CategoryOutcome, Outcome, Verdict
@@ -148,6 +148,46 @@ def test_no_lost_command(world: World) -> None:
         assert "nickname" not in json.dumps(answer)
     noted = world.until(lambda: [m for t, m in world.messages if t == "quarantine"])
     assert len(noted) == sum(r == "quarantined" for _, r, _ in BAD.values())
+
+
+def test_no_lost_command_by_its_own_partition_is_decided_at_once(world: World) -> None:
+    """No inbox and no second transaction, where the partition is the request's own and its requests are ours."""
+    data = command()
+    home = partition_of(data["request_id"], 2)
+    world.turn()  # what waited when the lanes were taken
+    values = [cloudevent(data), cloudevent(command()), b"{", cloudevent({**command(), "regime": "moon"})]
+    world.engine.process(
+        Lane("commands", home), [Record(Lane("commands", home), n, v, None, (), 0) for n, v in enumerate(values)]
+    )
+    assert world.state(data["request_id"]).status is RequestStatus.OPEN
+    assert not [r for r in rows(world, "SELECT partition FROM inbox") if r.partition == home]
+    world.turn()
+    results = [r.result for r in rows(world, "SELECT result FROM arrivals ORDER BY place")]
+    assert results == ["accepted", "accepted", "quarantined", "rejected"]
+    world.task(data["request_id"], "shop")
+
+
+def test_no_lost_command_when_its_partitions_requests_are_anothers(world: World) -> None:
+    """Of two lanes of one partition the other process owns one: nothing is decided here, and nothing is passed over."""
+    data = command()
+    home = partition_of(data["request_id"], 2)
+    commands, reports = Lane("commands", home), Lane("reports", home)
+    record = Record(commands, 0, cloudevent(data), None, (), 0)
+    world.turn()  # what waited when the lanes were taken
+    with world.db.begin() as connection:
+        connection.execute(
+            text("UPDATE lanes SET epoch = epoch + 1 WHERE stage = 'reports' AND partition = :p"), {"p": home}
+        )
+    with pytest.raises(NotOwner):
+        world.engine.process(commands, [record])
+    assert not rows(world, "SELECT 1 FROM requests")
+    assert not rows(world, "SELECT 1 FROM arrivals")
+    assert world.engine.take({commands: LogBounds(0, 10**9, "topic-uuid")})[commands] == 0
+    world.engine.process(commands, [record])  # by the inbox of whoever owns its requests
+    assert [r.partition for r in rows(world, "SELECT partition FROM inbox")] == [home]
+    world.engine.take({reports: LogBounds(0, 10**9, "topic-uuid")})
+    world.turn()
+    assert world.state(data["request_id"]).status is RequestStatus.OPEN
 
 
 def test_no_lost_command_when_a_decider_raises(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
