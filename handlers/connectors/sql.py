@@ -26,9 +26,10 @@ READY_SECONDS: Final = 1
 FRESH_SECONDS: Final = 1.0
 """A connection that was in use so short a time ago is not asked whether it lives."""
 
-_LIMITS: Final[LiteralString] = (
-    "SELECT set_config('statement_timeout', %(ms)s, true), set_config('lock_timeout', %(ms)s, true),"
-    " set_config('idle_in_transaction_session_timeout', %(ms)s, true)"
+# In one piece, as psycopg's own BEGIN would be a journey of its own. The values are bound by psycopg.
+_BEGIN: Final[LiteralString] = (
+    "BEGIN; SET LOCAL statement_timeout = %(ms)s; SET LOCAL lock_timeout = %(ms)s;"
+    " SET LOCAL idle_in_transaction_session_timeout = %(ms)s"
 )
 # A peer that is gone without a word is noticed in seconds (libpq, "Parameter Key Words").
 _LIVELY: Final = {
@@ -75,7 +76,7 @@ class Database:
             raise ConfigurationError(f"{setting} is not set to a connection string: postgresql://user@host:5432/name")
         self._pool: ConnectionPool[psycopg.Connection[DictRow]] = ConnectionPool(
             dsn,
-            kwargs={"row_factory": dict_row, "application_name": "keshi", **_LIVELY},
+            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "keshi", **_LIVELY},
             min_size=0,
             max_size=connections,
             check=self._check,
@@ -117,7 +118,7 @@ class Database:
     def _once(self, task: Work, query: Query, values: Mapping[str, Any]) -> Result:
         with self._pool.connection(timeout=min(task.time_left(), CONNECT_SECONDS)) as connection:
             try:
-                connection.execute(_LIMITS, {"ms": str(max(1, int(task.time_left() * 1000)))})
+                psycopg.ClientCursor(connection).execute(_BEGIN, {"ms": max(1, int(task.time_left() * 1000))})
             except psycopg.OperationalError:
                 if connection.closed:
                     raise _StaleError from None
