@@ -22,7 +22,7 @@ BENCH ?=
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
-demo: env ## erase sample people from two running systems, and look whether they are gone
+demo: env ## erase sample people from five running systems, and look whether they are gone
 	@$(BIN)/keshi dev demo
 
 test: lint ## everything that is checked before a change goes in
@@ -40,7 +40,7 @@ chart: env ## lint and render the Helm chart, and hold it against the code
 helm: env ## compile Helm with Go into the cache, where it is not there yet
 	@$(BIN)/python -m tests.chart.tools >/dev/null
 
-kills: env ## kill each part at each named point: make kills SEED=7 HITS=5
+kills: env ## kill each part at each named point, over five systems: make kills SEED=7 HITS=5
 	@$(BIN)/python -m tests.chaos.kills --seed $(SEED) --hits $(HITS) --ledger $(LEDGER)
 
 bench: env ## how fast it is, next to what the broker would allow (under 8 minutes)

@@ -34,7 +34,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -135,6 +135,14 @@ class Work:
 
     __str__ = __repr__
 
+    def within(self, limit: Limit) -> Self:
+        """The same work under another limit. As `dataclasses.replace`, for a third of the time: each step needs it."""
+        same = object.__new__(type(self))
+        for name in _WORK:
+            object.__setattr__(same, name, getattr(self, name))
+        object.__setattr__(same, "limit", limit)
+        return same
+
     def values(self, *types: str) -> tuple[str, ...]:
         """The values of the identifiers of these types, without repeats, in the order given."""
         return tuple(dict.fromkeys(i.value for i in self.identifiers if i.type in types))
@@ -162,6 +170,9 @@ class Work:
             LeaseEnded: there is no time left: roll back what can be, and leave.
         """
         self.limit.checkpoint()
+
+
+_WORK: Final = tuple(f.name for f in fields(Work) if f.name != "limit")
 
 
 @dataclass(frozen=True, slots=True)

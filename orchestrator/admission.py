@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.request import TaskProgress
 from keshi.orchestrator.turn import Turn
+from keshi.schemas.base import made
 from keshi.schemas.commands import Decision
 from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
 from keshi.schemas.requests import Coordinates, RejectionCode, TaskStatus
@@ -86,7 +87,8 @@ def submit(turn: Turn, message: Submit) -> None:
         return
     withdrawn = turn.state.withdrawn
     turn.add(
-        ev.RequestAccepted(
+        made(
+            ev.RequestAccepted,
             case=message.case,
             number=turn.ctx.number(),
             waits_for=None if withdrawn or not turn.ctx.elders else turn.ctx.elders[-1],

@@ -20,7 +20,7 @@ from keshi.orchestrator.standby import Watch, stand_by
 from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.host import run as run_stream
 from keshi.orchestrator.stream.settings import StreamSettings
-from keshi.orchestrator.telling import tell_oldest
+from keshi.orchestrator.telling import tell_lag, tell_oldest
 from keshi.orchestrator.tokens import load_tokens
 from keshi.runtime import failpoints, logs
 from keshi.runtime.health import Health, HealthServer
@@ -141,6 +141,7 @@ def run_orchestrator() -> int:
             heartbeat = Heartbeat(stream.stall_seconds, stream.join_seconds)
             watch.works(heartbeat.healthy, heartbeat.ready)
             tell_oldest(telemetry, ledger)
+            tell_lag(telemetry, heartbeat)
             return run_stream(stream, OrchestratorEngine(parts), heartbeat)
     finally:
         silence.close()

@@ -8,6 +8,7 @@ from typing import Literal
 
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.request import State, TaskProgress
+from keshi.schemas.base import made
 from keshi.schemas.closure import Clocks, ClosureRecord, Located, ObligationRecord, SystemRecord, sealed
 from keshi.schemas.commands import Action
 from keshi.schemas.inventory import Plan, PlannedTask
@@ -99,7 +100,9 @@ def close(
         o for s in systems for o in _obligations(state.request_id, case.action, s, unions.get(s.system, ()))
     )
     judged = verdict(outcomes, narrowed=case.scope.narrowed, residue=any(s.residue for s in systems))
-    record = ClosureRecord(
+    assert all(s.outcomes for s in systems)
+    record = made(
+        ClosureRecord,
         request_id=state.request_id,
         action=case.action,
         scope=case.scope,
@@ -109,14 +112,15 @@ def close(
         assessed=case.assessed,
         arrival=case.arrival,
         subject=case.subject,
-        clocks=Clocks(arrived=case.arrival.at, accepted=state.accepted_at, due=case.due, closed=now),
+        clocks=made(Clocks, arrived=case.arrival.at, accepted=state.accepted_at, due=case.due, closed=now),
         withdrawn=state.withdrawn,
         plan=plan,
         plan_hash=case.plan_hash,
         systems=systems,
         obligations=tuple(o.record for o in obligations),
         own_residue=(
-            Residue(
+            made(
+                Residue,
                 place="topic_commands",
                 reason="kept_until_cleaned_up",
                 # A segment is closed within a day and deleted within another.
@@ -130,7 +134,8 @@ def close(
         hash="0" * 64,
     )
     record, text = sealed(record, plan_text)
-    event = ev.RequestClosed(
+    event = made(
+        ev.RequestClosed,
         verdict=judged,
         number=record.number,
         previous=record.previous,
@@ -142,11 +147,12 @@ def close(
 
 def _system(planned: PlannedTask, task: TaskProgress | None, now: datetime) -> SystemRecord:
     if task is None:
-        return SystemRecord(system=planned.system, outcomes=planned.known, located=Located(counts={}))
-    return SystemRecord(
+        return made(SystemRecord, system=planned.system, outcomes=planned.known, located=made(Located, counts={}))
+    return made(
+        SystemRecord,
         system=planned.system,
         outcomes=(*task.outcomes, *planned.known),
-        located=Located(counts=task.counts, commitment=task.digest),
+        located=made(Located, counts=task.counts, commitment=task.digest),
         searched=task.searched,
         checked_at=task.checked_at,
         handler=task.handler,
@@ -161,7 +167,8 @@ def _expected(planned: PlannedTask, task: TaskProgress, now: datetime) -> tuple[
     if not any(o.outcome in _DELETED and o.count for o in task.outcomes):
         return ()
     return tuple(
-        Residue(place=r.place, reason=r.reason, until=(now + timedelta(days=r.days)).date()) for r in planned.residue
+        made(Residue, place=r.place, reason=r.reason, until=(now + timedelta(days=r.days)).date())
+        for r in planned.residue
     )
 
 

@@ -1,7 +1,6 @@
 """Stage 5: what a report means for its task. A report counts if it speaks under the task's newest lease."""
 
 import hmac as compare
-from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -9,6 +8,7 @@ from keshi.orchestrator import events as ev
 from keshi.orchestrator.context import Lease
 from keshi.orchestrator.request import TaskProgress
 from keshi.orchestrator.turn import Turn
+from keshi.schemas.base import changed, made
 from keshi.schemas.commands import Action
 from keshi.schemas.grounds import grounds
 from keshi.schemas.inventory import PlannedTask
@@ -97,7 +97,8 @@ def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease)
             return
         outcomes = tuple(_why_left(o, task) for o in outcomes)
     turn.add(
-        ev.TaskEnded(
+        made(
+            ev.TaskEnded,
             system=task.system,
             outcomes=outcomes,
             counts=dict(lease.counts),
@@ -148,40 +149,42 @@ def _why_left(outcome: CategoryOutcome, task: TaskProgress) -> CategoryOutcome:
     if outcome.outcome is not Outcome.NOT_STARTED:
         return outcome
     if task.refusal is not None:
-        return outcome.model_copy(
-            update={
-                "outcome": Outcome.REFUSED,
-                "decided_by": DecidedBy.PERSON,
-                "ground": task.refusal.ground,
-                "reason": None,
-            }
+        return changed(
+            outcome,
+            outcome=Outcome.REFUSED,
+            decided_by=DecidedBy.PERSON,
+            ground=task.refusal.ground,
+            reason=None,
         )
-    return outcome.model_copy(update={"decided_by": DecidedBy.WITHDRAWAL, "reason": "withdrawn"})
+    return changed(outcome, decided_by=DecidedBy.WITHDRAWAL, reason="withdrawn")
 
 
 def inconsistency(  # noqa: PLR0911 - a table of guards
     message: Completed, lease: Lease, planned: PlannedTask, action: Action
 ) -> str | None:
     """Why a report cannot be true of the union that the ledger has; None where it can."""
-    legal = LEGAL[action] | ({Outcome.NOT_STARTED} if lease.mode is Mode.CHECK else frozenset())
-    counted: Counter[str] = Counter()
+    legal = LEGAL[action] | {Outcome.NOT_STARTED} if lease.mode is Mode.CHECK else LEGAL[action]
+    counted = dict.fromkeys(planned.categories, 0)
+    said = set()
     for outcome in message.outcomes:
-        if outcome.outcome not in legal or outcome.decided_by is not DecidedBy.WORKER:
+        word, category = outcome.outcome, outcome.category
+        if word not in legal or outcome.decided_by is not DecidedBy.WORKER:
             return "outcome_not_legal"
-        if outcome.category not in planned.categories:
+        if category not in counted:
             return "category_not_planned"
-        if outcome.outcome is Outcome.RETAINED_BY_LAW and not _retention_known(outcome, planned):
+        if word is Outcome.RETAINED_BY_LAW and not _retention_known(outcome, planned):
             return "retention_not_known"
         if outcome.until is not None and outcome.until < message.checked_at.date() - timedelta(days=1):
             return "retention_over"
         if outcome.items is not None and len(set(outcome.items)) != outcome.count:
             return "items_not_counted"
-        if outcome.outcome is Outcome.RETAINED_BY_LAW and outcome.items is None:
+        if word is Outcome.RETAINED_BY_LAW and outcome.items is None:
             return "items_not_named"
-        counted[outcome.category] += outcome.count
-    if set(counted) != set(planned.categories):
+        counted[category] += outcome.count
+        said.add(category)
+    if len(said) != len(counted):
         return "category_missing"
-    if any(counted[c] != lease.counts.get(c, 0) for c in planned.categories):
+    if any(n != lease.counts.get(c, 0) for c, n in counted.items()):
         return "counts_differ"
     return None
 

@@ -5,9 +5,8 @@ Kafka or knows of offsets.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import structlog
@@ -41,12 +40,14 @@ from keshi.schemas.inventory import Plan
 from keshi.schemas.outcomes import Outcome
 from keshi.schemas.reports import Failed, Report
 from keshi.schemas.requests import TaskStatus
+from keshi.schemas.writing import whole
 
 log = structlog.get_logger()
 
 _LEASE_MARGIN = timedelta(seconds=6)
 """A lease with more left cannot be followed by another while a cycle lives that did not take `begin`'s lock: the engine
 gives up such a cycle after `UNLOCKED_SECONDS`, and the database ends one that stands still after four more."""
+_NO_LEASES = Leases()
 _AT_ONCE = timedelta(milliseconds=50)
 _REVIEW = timedelta(days=365)
 """A suspension in force has no end: somebody looks at it after a year."""
@@ -179,31 +180,41 @@ class CycleDecision:
                 return True
         return False
 
-    def _turn(self, request_id: str) -> Turn:
-        state = self._states.get(request_id) or State(request_id=request_id, partition=self._partition)
-        return Turn(state, self._tx.now, self._context(state))
+    def _turn(self, request_id: str, **others: Any) -> Turn:
+        """One input at a request. `others` is what there is besides for the same person, where it may matter."""
+        return Turn(
+            self._states.get(request_id) or State(request_id=request_id, partition=self._partition),
+            self._tx.now,
+            Context(
+                policy=self._around.policy,
+                plan=self._plan,
+                lease_secret=self._around.keys.lease_secret,
+                leases=self._leases.get(request_id, _NO_LEASES),
+                **others,
+            ),
+        )
 
-    def _context(self, state: State, case: ev.Case | None = None) -> Context:
-        around, case = self._around, case or state.case
+    def _others(self, request_id: str, submitted: ev.Case | None = None) -> dict[str, Any]:
+        """Earlier requests of the same people, and what is owed to them."""
+        state = self._states.get(request_id)
+        case, number = (state.case, state.number) if state else (None, None)
+        case = submitted or case
         known = case.subject if case else ()
         elders = sorted(
             {
                 (c.number, c.request_id)
                 for c in self._claims
-                if c.holder in known
-                and c.request_id != state.request_id
-                and (state.number is None or c.number < state.number)
+                if c.holder in known and c.request_id != request_id and (number is None or c.number < number)
             }
         )
-        return Context(
-            policy=around.policy,
-            plan=lambda digest: around.plan(self._tx, digest),
-            lease_secret=around.keys.lease_secret,
-            leases=self._leases.get(state.request_id, Leases()),
-            elders=tuple(r for _, r in elders),
-            suspensions=self._in_force(case),
-            number=lambda: next(self._numbers),
-        )
+        return {
+            "elders": tuple(r for _, r in elders),
+            "suspensions": self._in_force(case),
+            "number": lambda: next(self._numbers),
+        }
+
+    def _plan(self, digest: str) -> Plan:
+        return self._around.plan(self._tx, digest)
 
     def _took(self, turn: Turn) -> None:
         if turn.events:
@@ -225,9 +236,8 @@ class CycleDecision:
         if isinstance(message, admission.Met):
             self._met(message)
             return
-        turn = self._turn(message.request_id)
-        if isinstance(message, admission.Submit):
-            turn.ctx = self._context(turn.state, message.case)
+        submitted = message.case if isinstance(message, admission.Submit) else None
+        turn = self._turn(message.request_id, **self._others(message.request_id, submitted))
         admission.HANDLERS[type(message)](turn, message)
         self._took(turn)
         if isinstance(message, admission.Routed):
@@ -273,7 +283,6 @@ class CycleDecision:
         state = self._states.get(request_id)
         if state is None:
             return
-        turn = self._turn(request_id)
         silent = frozenset(
             (t.system, t.attempt)
             for t in state.tasks.values()
@@ -282,7 +291,7 @@ class CycleDecision:
             and t.next_at <= self._tx.now
             and self._around.passed((request_id, t.system, t.attempt), self._partition)
         )
-        turn.ctx = replace(turn.ctx, passed=silent)
+        turn = self._turn(request_id, passed=silent, **self._others(request_id))
         deadlines.due(turn)
         self._took(turn)
         if not turn.events:
@@ -323,7 +332,7 @@ class CycleDecision:
             unions = self._unions(state, manifests, key) if key else {}
             closed = closure.close(
                 state,
-                self._around.plan(tx, state.accepted.plan_hash),
+                self._plan(state.accepted.plan_hash),
                 unions,
                 chain,
                 tx.now,
@@ -331,7 +340,7 @@ class CycleDecision:
                 commands_days=self._around.policy.commands_days,
             )
             chain = closed.chain
-            turn = Turn(state, tx.now, self._context(state))
+            turn = self._turn(state.request_id)
             turn.add(closed.event)
             self._took(turn)
             self._records[state.request_id] = closed.text
@@ -378,7 +387,7 @@ class CycleDecision:
                     state="open",
                     due=due,
                     sealed=keys.seal_manifest(key, r.system, o.refs),
-                    data=opened.model_dump_json(),
+                    data=whole(opened).decode(),
                 )
             )
             batch.remembered.extend((h, r.obligation_id, r.system) for h in state.accepted.subject)
@@ -407,7 +416,7 @@ class CycleDecision:
                 self._tell(row.partition, state.request_id, met)
 
     def _tell(self, partition: int, request_id: str, message: Any) -> None:
-        self.out.batch.inbox.append(InboxRow(partition, request_id, message.model_dump_json()))
+        self.out.batch.inbox.append(InboxRow(partition, request_id, whole(message).decode()))
 
     # --- what is left behind
 
@@ -423,7 +432,7 @@ class CycleDecision:
             out.batch.states.append((state, self._next_due(state)))
             if not any(isinstance(e, ev.RequestAccepted | ev.TaskIdentified) for e in happened):
                 out.batch.as_accepted.add(request_id)
-            noted = notes(state, happened, partial(self._plan, state))
+            noted = notes(state, happened, self._plan)
             if noted is not None:
                 out.batch.notes.append(noted)
             for answer in effects.answers(state, happened, self._records.get(request_id), now):
@@ -432,11 +441,8 @@ class CycleDecision:
             for system, attempt in systems.items():
                 task = state.tasks[system]
                 if task.status is TaskStatus.OPEN and task.attempt == attempt:
-                    sendable.append(task_message(state, self._plan(state), system, now))
+                    sendable.append(task_message(state, self._plan(state.accepted.plan_hash), system, now))
         out.tasks = lists(sendable, self._partition)
-
-    def _plan(self, state: State) -> Plan:
-        return self._around.plan(self._tx, state.accepted.plan_hash)
 
     def _answer_repeats(self) -> None:
         repeated = [
@@ -454,7 +460,7 @@ class CycleDecision:
             return None
         now, policy = self._tx.now, self._around.policy
         # A legal date that had passed before the command came is told at the next moment, not never.
-        moments = [max(a, now + _AT_ONCE) for a in state.alarms_left]
+        moments = [max(min(state.alarms_left), now + _AT_ONCE)] if state.alarms_left else []
         if state.waits_for is not None:
             moments.append(now + timedelta(seconds=policy.recheck_seconds))
         for task in state.tasks.values():
@@ -463,11 +469,11 @@ class CycleDecision:
             if task.next_at > now:
                 moments.append(task.next_at)
                 continue
-            lease = self._leases.get(state.request_id, Leases()).newest(task.system)
+            lease = self._leases.get(state.request_id, _NO_LEASES).newest(task.system)
             held = task.status is TaskStatus.HELD
             recheck = now + timedelta(seconds=policy.held_reminder_seconds if held else policy.recheck_seconds)
             moments.append(min(recheck, lease.until) if lease and lease.until and lease.alive(now) else recheck)
-        return min((m for m in moments if m > now), default=None)
+        return min(moments, default=None)
 
 
 def _day_after(until: date) -> datetime:
@@ -484,7 +490,7 @@ def silent_or_held(state: State, now: datetime) -> bool:
 
 
 def _event(stream: str, sequence: int, event: Any) -> EventRow:
-    return EventRow(stream, sequence, event.kind, event.model_dump_json())
+    return EventRow(stream, sequence, event.kind, whole(event).decode())
 
 
 def _command(message: admission.Routed) -> Any:

@@ -7,18 +7,23 @@ from typing import Any
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.context import Context
 from keshi.orchestrator.request import State, TaskProgress
+from keshi.schemas.base import made
 from keshi.schemas.inventory import Plan
 from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
 from keshi.schemas.requests import RequestStatus, TaskStatus
 from keshi.schemas.tasks import MAX_LIST_BYTES, MAX_TASKS, Mode, PerformTasks, Task
 
 
-def startable(state: State, plan: Plan, now: datetime, ctx: Context) -> list[Any]:
-    """Events that start every task which nothing holds back any more. Called after every input."""
+def waiting(state: State) -> bool:
+    """Whether there are tasks that could be started."""
     if state.status is not RequestStatus.OPEN or state.withdrawn:
-        return []
-    if not any(t.status is TaskStatus.WAITING for t in state.tasks.values()):
-        return []
+        return False
+    unstarted = TaskStatus.WAITING
+    return any(t.status is unstarted for t in state.tasks.values())
+
+
+def startable(state: State, plan: Plan, now: datetime, ctx: Context) -> list[Any]:
+    """Events that start every task which nothing holds back any more, where some are `waiting`."""
     sources = {t.system for t in plan.tasks if t.identify and _asked(state.tasks[t.system])}
     found: list[Any] = []
     for planned in plan.tasks:
@@ -44,7 +49,8 @@ def _asked(task: TaskProgress) -> bool:
 
 def first(task: TaskProgress, mode: Mode, now: datetime, ctx: Context) -> ev.TaskDispatched:
     """The next attempt at a task."""
-    return ev.TaskDispatched(
+    return made(
+        ev.TaskDispatched,
         system=task.system,
         attempt=task.attempt + 1,
         mode=mode,
@@ -73,7 +79,9 @@ def task_message(state: State, plan: Plan, system: str, now: datetime) -> Task:
     task = state.tasks[system]
     planned = plan.task(system)
     case = state.accepted
-    return Task(
+    assert case.sealed[system]
+    return made(
+        Task,
         request_id=state.request_id,
         system=system,
         action=case.action,
@@ -97,7 +105,9 @@ def lists(tasks: Iterable[Task], partition: int) -> list[PerformTasks]:
         by_system.setdefault(task.system, []).append(task)
     found: list[PerformTasks] = []
     for system, waiting in by_system.items():
-        found.extend(PerformTasks(system=system, partition=partition, tasks=tuple(chunk)) for chunk in _chunks(waiting))
+        found.extend(
+            made(PerformTasks, system=system, partition=partition, tasks=tuple(chunk)) for chunk in _chunks(waiting)
+        )
     return found
 
 

@@ -4,8 +4,9 @@ Reading the whole state for each of a worker's calls was the greater half of the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -14,9 +15,14 @@ from keshi.schemas.commands import Action
 from keshi.schemas.requests import RequestStatus, TaskStatus
 from keshi.schemas.tasks import Mode
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_REQUEST: Final = {s.value: s for s in RequestStatus}
+_ACTION: Final = {a.value: a for a in Action}
+_TASK: Final = {s.value: s for s in TaskStatus}
+_MODE: Final = {m.value: m for m in Mode}
 
-@dataclass(frozen=True, slots=True)
-class TaskDoor:
+
+class TaskDoor(NamedTuple):
     """One task, as far as a go depends on it. See `TaskProgress`."""
 
     status: TaskStatus
@@ -30,8 +36,7 @@ class TaskDoor:
         return self.status is TaskStatus.ENDED
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(NamedTuple):
     """A request, as far as a go in one system depends on it. See `State`.
 
     `items` are sealed; the obligations of `suspensions` are those that this request lifts, by system. Nothing is known
@@ -46,8 +51,8 @@ class Door:
     plan_hash: str = ""
     trace: str | None = None
     items: str | None = None
-    suspensions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tasks: Mapping[str, TaskDoor] = field(default_factory=dict)
+    suspensions: Mapping[str, tuple[str, ...]] = _NOTHING
+    tasks: Mapping[str, TaskDoor] = _NOTHING
 
 
 def write_door(state: State) -> str:
@@ -77,24 +82,22 @@ def _task(task: TaskProgress) -> list[object]:
 def read_door(request_id: str, partition: int, text: str, system: str) -> Door:
     """What `write_door` wrote, as far as it is about one system."""
     found = orjson.loads(text)
-    task, suspended = found["t"].get(system), found.get("l", {}).get(system)
+    task, suspended = found["t"].get(system), found["l"].get(system) if "l" in found else None
     return Door(
-        request_id=request_id,
-        partition=partition,
-        status=RequestStatus(found["s"]),
-        withdrawn=found.get("w", False),
-        action=Action(found["a"]) if "a" in found else None,
-        plan_hash=found.get("p", ""),
-        trace=found.get("c"),
-        items=found.get("i"),
-        suspensions={system: tuple(suspended)} if suspended else {},
-        tasks={system: _task_door(*task)} if task else {},
+        request_id,
+        partition,
+        _REQUEST[found["s"]],
+        found.get("w", False),
+        _ACTION[found["a"]] if "a" in found else None,
+        found.get("p", ""),
+        found.get("c"),
+        found.get("i"),
+        {system: tuple(suspended)} if suspended else _NOTHING,
+        {system: _task_door(*task)} if task else _NOTHING,
     )
 
 
 def _task_door(
     status: str, attempt: int, mode: str, decided: str | None = None, approved: str | None = None
 ) -> TaskDoor:
-    return TaskDoor(
-        TaskStatus(status), attempt, Mode(mode), datetime.fromisoformat(decided) if decided else None, approved
-    )
+    return TaskDoor(_TASK[status], attempt, _MODE[mode], datetime.fromisoformat(decided) if decided else None, approved)

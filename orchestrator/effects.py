@@ -17,6 +17,7 @@ from keshi.schemas.requests import (
     RequestRejected,
 )
 from keshi.schemas.tasks import PerformTasks
+from keshi.schemas.writing import sent
 
 SOURCE = "urn:keshi:orchestrator"
 
@@ -61,7 +62,7 @@ def rejection(said: RequestRejected, at: datetime, traceparent: str | None = Non
 
 def _told(kind: str, state: State, at: datetime, **more: bytes) -> bytes:
     """An answer with the state. Its id says the same of the same, so that receivers can drop repeats."""
-    members = {"state": state.public().model_dump_json(exclude_none=True).encode(), **more}
+    members = {"state": sent(state.public()), **more}
     return enveloped(
         canonical_object(members),
         kind=kind,
@@ -76,4 +77,4 @@ def list_message(tasks: PerformTasks, at: datetime) -> bytes:
     """One list of tasks as a CloudEvent."""
     named = "/".join(f"{t.request_id}:{t.attempt}" for t in tasks.tasks)
     name = f"{tasks.system}/{hashlib.sha256(named.encode()).hexdigest()[:32]}"
-    return wrap(tasks, kind="PerformTasks", id=name, source=SOURCE, time=at)
+    return enveloped(sent(tasks), kind="PerformTasks", id=name, source=SOURCE, time=at)

@@ -49,19 +49,19 @@ class Notes:
     endings: tuple[EndingNote, ...] = ()
 
 
-def notes(state: State, happened: Iterable[Any], plan: Callable[[], Plan]) -> Notes | None:
+def notes(state: State, happened: Iterable[Any], plan: Callable[[str], Plan]) -> Notes | None:
     """What these events of a request change for those who ask.
 
     Args:
         state: The request after them.
         happened: The events of one cycle.
-        plan: Gives its plan. Asked for only when the request was accepted.
+        plan: Gives a plan by its hash. Asked for only when the request was accepted.
     """
     accepted, closed, ended = False, False, list[tuple[str, CategoryOutcome]]()
     for event in happened:
         if isinstance(event, ev.RequestAccepted):
             accepted = True
-            ended += [(t.system, o) for t in plan().tasks for o in t.known]
+            ended += [(t.system, o) for t in plan(state.accepted.plan_hash).tasks for o in t.known]
         elif isinstance(event, ev.TaskEnded):
             ended += [(event.system, o) for o in event.outcomes]
         elif isinstance(event, ev.RequestClosed):

@@ -5,20 +5,21 @@ the task's next lease, reads again and sees the other's.
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import orjson
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay, wait_random_exponential
 
 from keshi.orchestrator.begin import Later, Refused, answer, closed_door, counts, unite
 from keshi.orchestrator.context import Leases, Policy
 from keshi.orchestrator.door import Door
-from keshi.orchestrator.keys import Keys
+from keshi.orchestrator.keys import Keys, Manifests
 from keshi.orchestrator.ledger.port import (
     Begins,
     DoorRow,
@@ -38,22 +39,7 @@ from keshi.runtime.sealing import Key, SealBroken, WrappedKey
 from keshi.runtime.telemetry import OFF, Metric, Stage, Telemetry
 from keshi.schemas.commands import Action
 from keshi.schemas.inventory import Plan, PlannedTask
-from keshi.schemas.tasks import (
-    Answer,
-    Begin,
-    BeginRequest,
-    BeginResponse,
-    Found,
-    Go,
-    Mode,
-    Stop,
-    StopReason,
-    TaskRef,
-    Unwrapped,
-    UnwrapRequest,
-    UnwrapResponse,
-    Wait,
-)
+from keshi.schemas.tasks import Begin, BeginRequest, Found, Mode, StopReason, TaskRef, UnwrapRequest
 
 log = structlog.get_logger()
 
@@ -65,6 +51,8 @@ UNREADABLE: Final = "unreadable"
 NOT_RECORDED: Final = "not_recorded"
 
 T = TypeVar("T")
+_Said = dict[str, Any]
+"""The answer about one task, as JSON has it: to make a model of it first costs more than all else about it."""
 
 
 class BeginInvalid(ValueError):  # noqa: N818 - it is an answer to the worker
@@ -95,7 +83,7 @@ class _Case:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    answer: Answer
+    answer: _Said
     evidence: EvidenceRow | None = None
     lease: LeaseRow | None = None
 
@@ -113,18 +101,21 @@ class GoService:
 
     # --- unwrap
 
-    def unwrap(self, caller: str, request: UnwrapRequest) -> UnwrapResponse:
+    def unwrap(self, caller: str, request: UnwrapRequest) -> bytes:
         """The identifiers of those tasks that are open and the caller's own.
 
         Args:
             caller: The system that the worker's token is for.
             request: Any tasks.
 
+        Returns:
+            An `UnwrapResponse`.
+
         Raises:
             Passing: the ledger does not answer.
         """
         case = _persist(lambda: self._look(caller, request.tasks))
-        return UnwrapResponse(tasks=tuple(self._unwrapped(caller, ref, case) for ref in request.tasks))
+        return _response([self._unwrapped(caller, ref, case) for ref in request.tasks])
 
     def _look(self, caller: str, tasks: Iterable[TaskRef]) -> _Case:
         with self._ledger.reader() as view:
@@ -154,36 +145,35 @@ class GoService:
             found |= read
         return found
 
-    def _unwrapped(self, caller: str, ref: TaskRef, case: _Case) -> Unwrapped:
+    def _unwrapped(self, caller: str, ref: TaskRef, case: _Case) -> _Said:
         row = case.doors.get(ref.request_id) if ref.system == caller else None
         reason: str | None = closed_door(row.door if row else None, ref.system, ref.attempt)
-        found: Unwrapped | None = None
         if reason is None and row is not None:
             try:
                 found = self._opened(ref, row, case)
-                reason = None if found else StopReason.CLOSED
             except SealBroken:
                 log.exception("sealed_text_unreadable", request_id=ref.request_id, system=ref.system)
                 reason = UNREADABLE
-        return found or Unwrapped(
-            request_id=ref.request_id, system=ref.system, attempt=ref.attempt, open=False, reason=reason
-        )
+            else:
+                if found is not None:
+                    return found
+                reason = StopReason.CLOSED
+        return _task(ref, reason=reason)
 
-    def _opened(self, ref: TaskRef, row: DoorRow, case: _Case) -> Unwrapped | None:
+    def _opened(self, ref: TaskRef, row: DoorRow, case: _Case) -> _Said | None:
         """None where the request was closed, and its key destroyed, between two statements."""
         if row.key is None:
             return None
         key, door = self._keys.open(row.key, ref.request_id), row.door
-        identifiers = dict.fromkeys(i for t in row.sealed for i in self._keys.open_identifiers(key, ref.system, t))
-        _, planned = case.planned(door, ref.system)
-        return Unwrapped(
-            request_id=ref.request_id,
-            system=ref.system,
-            attempt=ref.attempt,
-            open=True,
-            identifiers=tuple(identifiers),
+        remembered: tuple[Found, ...] = ()
+        if _resumes(door):
+            _, planned = case.planned(door, ref.system)
+            remembered = self._remembered(ref.system, door, planned, case)
+        return _task(
+            ref,
+            identifiers=self._keys.open_identifiers(key, ref.system, row.sealed),
             items=self._items(key, door),
-            remembered=self._remembered(ref.system, door, planned, case) if _resumes(door) else (),
+            remembered=_records(remembered),
         )
 
     def _remembered(self, system: str, door: Door, planned: PlannedTask, case: _Case) -> tuple[Found, ...]:
@@ -200,12 +190,15 @@ class GoService:
 
     # --- begin
 
-    def begin(self, caller: str, request: BeginRequest) -> BeginResponse:
+    def begin(self, caller: str, request: BeginRequest) -> bytes:
         """Take evidence in and give the go, or say why not. Answers stand in the order of the questions.
 
         Args:
             caller: The system that the worker's token is for.
             request: Each task once. Those of one partition are one transaction.
+
+        Returns:
+            A `BeginResponse`.
 
         Raises:
             BeginInvalid: a question contradicts the plan or itself. Of its partition nothing was recorded.
@@ -213,7 +206,7 @@ class GoService:
         """
         _distinct(request.tasks)
         groups: dict[int, list[tuple[int, Begin]]] = {}
-        answers: dict[int, Answer] = {}
+        answers: dict[int, _Said] = {}
         for place, question in enumerate(request.tasks):
             if question.system == caller:
                 partition = partition_of(question.request_id, self._partitions)
@@ -222,15 +215,15 @@ class GoService:
                 answers[place] = _stop(question, StopReason.UNKNOWN)
         for partition, group in sorted(groups.items()):
             answers |= self._begin_group(partition, caller, group)
-        return BeginResponse(tasks=tuple(answers[n] for n in range(len(request.tasks))))
+        return _response([answers[n] for n in range(len(request.tasks))])
 
-    def _begin_group(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, Answer]:
+    def _begin_group(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, _Said]:
         """One transaction; where the database refuses it, one for each task, so that one harms no other."""
         try:
             return _persist(lambda: self._transaction(partition, caller, group))
         except (Raced, Lasting):
             if len(group) > 1:
-                found: dict[int, Answer] = {}
+                found: dict[int, _Said] = {}
                 for one in group:
                     found |= self._begin_group(partition, caller, [one])
                 return found
@@ -244,7 +237,7 @@ class GoService:
             with self._ledger.reader() as view:
                 return {place: _wait(question, NOT_RECORDED, view.now, self._policy.recheck_seconds)}
 
-    def _transaction(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, Answer]:
+    def _transaction(self, partition: int, caller: str, group: Sequence[tuple[int, Begin]]) -> dict[int, _Said]:
         ids, began = {q.request_id for _, q in group}, time.time_ns()
         with self._ledger.begins(partition) as tx:
             case = self._case(tx, tx.doors(ids, caller), caller)
@@ -265,7 +258,7 @@ class GoService:
     def _tell(self, group: Iterable[tuple[int, Begin]], judged: Mapping[int, _Judged], case: _Case, began: int) -> None:
         for place, q in group:
             answer, row = judged[place].answer, case.doors.get(q.request_id)
-            system, said, code = q.system, answer.answer, getattr(answer, "reason", None)
+            system, said, code = q.system, answer["answer"], answer.get("reason")
             self._telemetry.count(Metric.BEGINS, system=system, result=said, code=code)
             if row is not None:
                 self._telemetry.span(
@@ -292,8 +285,9 @@ class GoService:
                 raise BeginInvalid(f"tasks.{place}.manifest.{n}.category", "the plan has no such category here")
         try:
             key = self._keys.open(row.key, question.request_id)
+            manifests = self._keys.manifests(key, question.system)
             in_order = sorted(entries, key=lambda e: (e.lease.at, e.lease.begin_id))
-            earlier = [self._keys.open_manifest(key, question.system, e.manifest) for e in in_order]
+            earlier = [manifests.open(e.manifest) for e in in_order]
             mine: Sequence[Found] = question.manifest
             if _resumes(door):
                 allowed = {(f.category, f.ref) for f in self._remembered(question.system, door, planned, case)}
@@ -305,12 +299,12 @@ class GoService:
             log.exception("sealed_text_unreadable", request_id=question.request_id, system=question.system)
             return _Judged(_wait(question, UNREADABLE, now, self._policy.recheck_seconds))
         leases = Leases({question.system: tuple(e.lease for e in entries)})
-        asked = _Question(question, door, plan, planned, leases, key, now)
+        asked = _Question(question, door, plan, planned, leases, key, manifests, now)
         return self._answered(asked, earlier, unite([mine]))
 
-    def _answered(self, asked: "_Question", earlier: Sequence[Sequence[Found]], mine: Sequence[Found]) -> _Judged:
+    def _answered(self, asked: "_Question", earlier: Sequence[Sequence[Found]], mine: tuple[Found, ...]) -> _Judged:
         q, now = asked.begin, asked.now
-        union = unite([*earlier, mine])
+        union = unite([*earlier, mine]) if earlier else mine
         digest = self._keys.commitment(q.request_id, q.system, union)
         said = answer(asked.door, asked.planned, asked.leases, q, union, digest, now, self._policy)
         if isinstance(said, Later):
@@ -339,16 +333,17 @@ class GoService:
             self._go(q, name, unite(earlier[:place]), lease.digest), lease=self._lease(asked, name, ordinal=0)
         )
 
-    def _go(self, q: Begin, name: str, union: tuple[Found, ...], digest: str) -> Go:
-        return Go(
-            request_id=q.request_id,
-            system=q.system,
-            lease_id=name,
-            secret=self._keys.lease_secret(name),
-            seconds=self._policy.lease_seconds,
-            union=union,
-            digest=digest,
-        )
+    def _go(self, q: Begin, name: str, union: tuple[Found, ...], digest: str) -> _Said:
+        return {
+            "answer": "go",
+            "request_id": q.request_id,
+            "system": q.system,
+            "lease_id": name,
+            "secret": self._keys.lease_secret(name),
+            "seconds": self._policy.lease_seconds,
+            "union": _records(union),
+            "digest": digest,
+        }
 
     def _lease(self, asked: "_Question", name: str, ordinal: int) -> LeaseRow:
         q = asked.begin
@@ -366,11 +361,11 @@ class GoService:
             system=q.system,
             attempt=q.attempt,
             mode=q.mode.value,
-            manifest=self._keys.seal_manifest(asked.key, q.system, mine),
+            manifest=asked.manifests.seal(mine),
             digest=digest,
-            counts=json.dumps(counts(union)),
-            searched=json.dumps(list(dict.fromkeys(q.searched))),
-            learned=json.dumps(self._learned(asked)),
+            counts=_text(counts(union)),
+            searched=_text(list(dict.fromkeys(q.searched))),
+            learned=_text(self._learned(asked)),
         )
 
     def _learned(self, asked: "_Question") -> dict[str, list[str]]:
@@ -379,12 +374,10 @@ class GoService:
         if q.mode is not Mode.IDENTIFY:
             return {}
         learned = dict.fromkeys(i.normal() for i in q.learned if i.type in asked.planned.learns)
-        found: dict[str, list[str]] = {}
-        for task in asked.plan.tasks:
-            chosen = [i for i in learned if i.type in task.identifiers]
-            if chosen and task.categories and task.system != q.system:
-                found[task.system] = [self._keys.seal_identifiers(asked.key, task.system, chosen)]
-        return found
+        others = [t for t in asked.plan.tasks if t.categories and t.system != q.system]
+        chosen = {t.system: [i for i in learned if i.type in t.identifiers] for t in others}
+        sealed = self._keys.seal_identifiers_apart(asked.key, {s: found for s, found in chosen.items() if found})
+        return {system: [text] for system, text in sealed.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +390,7 @@ class _Question:
     planned: PlannedTask
     leases: Leases
     key: Key
+    manifests: Manifests
     now: datetime
 
 
@@ -407,9 +401,11 @@ def lease_id(q: Begin) -> str:
 
 def _persist(work: Callable[[], T]) -> T:
     """Do it again while the error may pass: nothing was written, and the ledger is read anew."""
+    with suppress(Passing):
+        return work()  # nearly always all there is to do: what counts the tries is made for those that need it
     retrying = Retrying(
         retry=retry_if_exception_type(Passing),
-        stop=stop_after_attempt(TRIES) | stop_before_delay(TRY_SECONDS),
+        stop=stop_after_attempt(TRIES - 1) | stop_before_delay(TRY_SECONDS),
         wait=wait_random_exponential(multiplier=0.02, max=0.5),
         reraise=True,
     )
@@ -430,12 +426,50 @@ def _resumes(door: Door) -> bool:
     return door.action is Action.RESUME_USE
 
 
-def _stop(q: Begin, reason: StopReason) -> Stop:
-    return Stop(request_id=q.request_id, system=q.system, reason=reason.value)
+def _task(
+    ref: TaskRef,
+    *,
+    reason: str | None = None,
+    identifiers: Sequence[Mapping[str, str]] = (),
+    items: Sequence[str] | None = None,
+    remembered: Sequence[Mapping[str, str]] = (),
+) -> _Said:
+    """An `Unwrapped`; open where there is no reason against it."""
+    return {
+        "request_id": ref.request_id,
+        "system": ref.system,
+        "attempt": ref.attempt,
+        "open": reason is None,
+        "reason": reason,
+        "identifiers": identifiers,
+        "items": items,
+        "remembered": remembered,
+    }
 
 
-def _wait(q: Begin, reason: str, now: datetime, seconds: float) -> Wait:
+def _stop(q: Begin, reason: StopReason) -> _Said:
+    return {"answer": "stop", "request_id": q.request_id, "system": q.system, "reason": reason.value}
+
+
+def _wait(q: Begin, reason: str, now: datetime, seconds: float) -> _Said:
     seconds = min(max(seconds, 0.0), 86_400.0)
-    return Wait(
-        request_id=q.request_id, system=q.system, reason=reason, seconds=seconds, until=now + timedelta(seconds=seconds)
-    )
+    return {
+        "answer": "wait",
+        "request_id": q.request_id,
+        "system": q.system,
+        "reason": reason,
+        "seconds": seconds,
+        "until": now + timedelta(seconds=seconds),
+    }
+
+
+def _records(found: Iterable[Found]) -> list[dict[str, str]]:
+    return [{"category": f.category, "ref": f.ref, "was": f.was} for f in found]
+
+
+def _response(tasks: Sequence[_Said]) -> bytes:
+    return orjson.dumps({"tasks": tasks}, option=orjson.OPT_UTC_Z)
+
+
+def _text(data: Any) -> str:
+    return orjson.dumps(data).decode()

@@ -5,28 +5,61 @@ request's key is gone (is this the same person? was this record in that manifest
 with the request hangs on the request's own key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from keshi.orchestrator.ledger.port import KeyRow, Ledger
-from keshi.runtime.sealing import Key, KeyRing, WrappedKey
+from keshi.runtime.sealing import Derivation, Key, KeyRing, Mac, WrappedKey
 from keshi.schemas.base import canonical
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.tasks import Found
 
-_IDENTIFIERS: TypeAdapter[tuple[Identifier, ...]] = TypeAdapter(tuple[Identifier, ...])
 _SECRET = "ledger"  # noqa: S105 - the name of a secret, not one
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Keys:
-    """The keys of one ledger."""
+class Manifests:
+    """What was found in one system: references of records, sealed under a key of their own."""
 
-    ring: KeyRing
-    root: Key
+    key: Key
+
+    def seal(self, manifest: Iterable[Found]) -> str:
+        """Evidence, or the references of an obligation."""
+        return self.key.seal([[f.category, f.ref, f.was] for f in manifest])
+
+    def open(self, sealed: str) -> tuple[Found, ...]:
+        """What `seal` sealed."""
+        return tuple(Found(category=c, ref=r, was=w) for c, r, w in self.key.open(sealed))
+
+    def __repr__(self) -> str:
+        return "Manifests(…)"
+
+
+def _seal_identifiers(own: Key, identifiers: Iterable[Identifier]) -> str:
+    return own.seal([{"type": i.type, "value": i.value} for i in identifiers])
+
+
+class Keys:
+    """The keys of one ledger.
+
+    Args:
+        ring: The key-encryption keys.
+        root: The ledger's own secret.
+    """
+
+    def __init__(self, ring: KeyRing, root: Key) -> None:
+        self.ring = ring
+        self.root = root
+        derivation = Derivation(root)
+        self._holder = Mac(derivation.derive("holder"))
+        self._item = Mac(derivation.derive("item"))
+        self._fingerprint = Mac(derivation.derive("fingerprint"))
+        self._manifest = Mac(derivation.derive("manifest"))
+        self._lease = Mac(derivation.derive("lease"))
+        self._decision = Mac(derivation.derive("decision"))
+        self._cursor = Mac(derivation.derive("cursor"))
+        self._quarantine = derivation.derive("quarantine")
 
     @classmethod
     def of(cls, ring: KeyRing, ledger: Ledger) -> "Keys":
@@ -52,23 +85,38 @@ class Keys:
     @staticmethod
     def seal_identifiers(key: Key, system: str, identifiers: Iterable[Identifier]) -> str:
         """Identifiers for one system alone."""
-        return key.derive(f"system/{system}").seal([i.model_dump() for i in identifiers])
+        return _seal_identifiers(key.derive(f"system/{system}"), identifiers)
 
     @staticmethod
-    def open_identifiers(key: Key, system: str, sealed: str) -> tuple[Identifier, ...]:
-        """What `seal_identifiers` sealed for this system."""
-        return _IDENTIFIERS.validate_python(key.derive(f"system/{system}").open(sealed), strict=False)
+    def seal_identifiers_apart(key: Key, identifiers: Mapping[str, Iterable[Identifier]]) -> dict[str, str]:
+        """The same for several systems, each by itself."""
+        derivation = Derivation(key)
+        return {s: _seal_identifiers(derivation.derive(f"system/{s}"), found) for s, found in identifiers.items()}
+
+    @staticmethod
+    def open_identifiers(key: Key, system: str, sealed: Iterable[str]) -> list[dict[str, str]]:
+        """What was sealed for this system, each once, as JSON has identifiers: they were judged before."""
+        own = key.derive(f"system/{system}")
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        for text in sealed:
+            for identifier in own.open(text):
+                found.setdefault((identifier["type"], identifier["value"]), identifier)
+        return list(found.values())
+
+    @staticmethod
+    def manifests(key: Key, system: str) -> "Manifests":
+        """Seals and opens the manifests of one request, or of one obligation, in one system."""
+        return Manifests(key.derive(f"manifest/{system}"))
 
     @staticmethod
     def seal_manifest(key: Key, system: str, manifest: Sequence[Found]) -> str:
         """Evidence, or the references of an obligation."""
-        return key.derive(f"manifest/{system}").seal([[f.category, f.ref, f.was] for f in manifest])
+        return Keys.manifests(key, system).seal(manifest)
 
     @staticmethod
     def open_manifest(key: Key, system: str, sealed: str) -> tuple[Found, ...]:
         """What `seal_manifest` sealed."""
-        rows = key.derive(f"manifest/{system}").open(sealed)
-        return tuple(Found(category=c, ref=r, was=w) for c, r, w in rows)
+        return Keys.manifests(key, system).open(sealed)
 
     @staticmethod
     def seal_items(key: Key, items: Sequence[str]) -> str:
@@ -85,35 +133,35 @@ class Keys:
     def holder(self, identifier: Identifier) -> str:
         """The keyed hash that stands for a person's identifier."""
         normal = identifier.normal()
-        return self.root.derive("holder").mac(f"{normal.type}\x00{normal.value}".encode())
+        return self._holder.hex(f"{normal.type}\x00{normal.value}".encode())
 
     def item(self, item: str) -> str:
         """A record (`category:reference`) with a keyed hash for its reference."""
         category, _, _ = item.partition(":")
-        return f"{category}:{self.root.derive('item').mac(item.encode())[:32]}"
+        return f"{category}:{self._item.hex(item.encode())[:32]}"
 
     def fingerprint(self, kind: str, data: dict[str, Any]) -> str:
         """Tells whether a command came before, without keeping it."""
-        return self.root.derive("fingerprint").mac(kind.encode() + b"\x00" + canonical(data))
+        return self._fingerprint.hex(kind.encode() + b"\x00" + canonical(data))
 
     def commitment(self, request_id: str, system: str, union: Iterable[Found]) -> str:
         """Keyed digest of a union of manifests, in its canonical order."""
         rows = [[f.category, f.ref, f.was] for f in union]
-        return self.root.derive("manifest").mac(canonical([request_id, system, rows]))
+        return self._manifest.hex(canonical([request_id, system, rows]))
 
     # --- secrets and signatures that are derived, not stored
 
     def lease_secret(self, lease_id: str) -> str:
         """The secret under which a report has to be signed."""
-        return self.root.derive("lease").mac(lease_id.encode())
+        return self._lease.hex(lease_id.encode())
 
     def decision_signature(self, data: dict[str, Any]) -> str:
         """Signs a person's decision: `DecideTask` without its signature."""
-        return self.root.derive("decision").mac(canonical({k: v for k, v in data.items() if k != "signature"}))
+        return self._decision.hex(canonical({k: v for k, v in data.items() if k != "signature"}))
 
     def cursor_mac(self, body: bytes) -> str:
         """Signs where a page ended: whoever asks for the next one cannot have made it up."""
-        return self.root.derive("cursor").mac(body)
+        return self._cursor.hex(body)
 
     # --- free text and quarantined payloads, kept as long as their record
 
@@ -127,7 +175,7 @@ class Keys:
 
     def seal_payload(self, payload: bytes) -> str:
         """A message that could not be read."""
-        return self.root.derive("quarantine").seal(payload.hex())
+        return self._quarantine.seal(payload.hex())
 
     def __repr__(self) -> str:
         return "Keys(…)"

@@ -7,11 +7,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from keshi.orchestrator import events as ev
+from keshi.schemas.base import changed, made
 from keshi.schemas.closure import AttemptRecord, DecisionRecord
 from keshi.schemas.outcomes import CategoryOutcome, Residue, Verdict
 from keshi.schemas.reports import HandlerVersion
 from keshi.schemas.requests import RequestState, RequestStatus, TaskState, TaskStatus
 from keshi.schemas.tasks import Mode
+from keshi.schemas.writing import whole
 
 
 class TaskProgress(BaseModel):
@@ -50,6 +52,9 @@ class TaskProgress(BaseModel):
     @property
     def ended(self) -> bool:
         return self.status is TaskStatus.ENDED
+
+
+_UNTOUCHED = TaskProgress(system="")
 
 
 class State(BaseModel):
@@ -96,11 +101,16 @@ class State(BaseModel):
         moments = [t.next_at for t in self.tasks.values() if t.next_at and not t.ended]
         return min([*moments, *self.alarms_left], default=None)
 
+    def stored(self) -> str:
+        """As JSON, as the ledger keeps it: the case stands beside it."""
+        return whole({name: value for name, value in self.__dict__.items() if name != "case"}).decode()
+
     def public(self) -> RequestState:
         """What the sender and compliance may see."""
         case = self.accepted
         assert self.accepted_at is not None
-        return RequestState(
+        return made(
+            RequestState,
             request_id=self.request_id,
             sequence=self.sequence,
             status=self.status,
@@ -116,7 +126,8 @@ class State(BaseModel):
             verdict=self.verdict,
             closure_hash=self.closure_hash,
             tasks=tuple(
-                TaskState(
+                made(
+                    TaskState,
                     system=t.system,
                     status=t.status,
                     attempt=t.attempt,
@@ -134,7 +145,7 @@ class State(BaseModel):
 def evolve(state: State, event: Any, at: datetime) -> State:
     """The state after one event. Every event counts one in the sequence."""
     change = _EVOLVE[type(event)](state, event, at)
-    return state.model_copy(update={"sequence": state.sequence + 1, **change})
+    return changed(state, sequence=state.sequence + 1, **change)
 
 
 def replay(request_id: str, partition: int, history: Iterable[tuple[Any, datetime]]) -> State:
@@ -146,8 +157,7 @@ def replay(request_id: str, partition: int, history: Iterable[tuple[Any, datetim
 
 
 def _task(state: State, system: str, **update: Any) -> Mapping[str, Any]:
-    changed = state.tasks[system].model_copy(update=update)
-    return {"tasks": {**state.tasks, system: changed}}
+    return {"tasks": {**state.tasks, system: changed(state.tasks[system], **update)}}
 
 
 def _accepted(_: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any]:
@@ -159,7 +169,7 @@ def _accepted(_: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any
         "waits_for": e.waits_for,
         "suspensions": e.suspensions,
         "alarms_left": tuple(sorted({*e.case.alarms, e.case.due})),
-        "tasks": {s: TaskProgress(system=s) for s in e.case.sealed},
+        "tasks": {s: changed(_UNTOUCHED, system=s) for s in e.case.sealed},
     }
 
 
@@ -187,7 +197,7 @@ def _dispatched(state: State, e: ev.TaskDispatched, at: datetime) -> Mapping[str
         next_at=e.next_at,
         late=task.late and goes_on,
         left=task.left if goes_on else (),
-        attempts=(*_end_attempt(task, at), AttemptRecord(attempt=e.attempt, mode=e.mode.value, started=at)),
+        attempts=(*_end_attempt(task, at), made(AttemptRecord, attempt=e.attempt, mode=e.mode.value, started=at)),
     )
 
 
@@ -200,7 +210,7 @@ def _end_attempt(
     update: dict[str, Any] = {"ended": at, "error": error}
     if acts is not None:
         update["acts_entered"] = acts
-    return (*task.attempts[:-1], task.attempts[-1].model_copy(update=update))
+    return (*task.attempts[:-1], changed(task.attempts[-1], **update))
 
 
 def _identified(state: State, e: ev.TaskIdentified, at: datetime) -> Mapping[str, Any]:
@@ -217,7 +227,7 @@ def _identified(state: State, e: ev.TaskIdentified, at: datetime) -> Mapping[str
         next_at=None,
         attempts=_end_attempt(task, at),
     )
-    return {**change, "case": case.model_copy(update={"sealed": sealed})}
+    return {**change, "case": changed(case, sealed=sealed)}
 
 
 _WAITED_FOR = frozenset({"withdrawn", "refused"})

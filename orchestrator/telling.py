@@ -6,6 +6,7 @@ from typing import Any
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.ledger.port import Ledger
 from keshi.orchestrator.request import State
+from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.runtime.telemetry import Metric, Stage, Telemetry
 from keshi.schemas.reports import Report
 
@@ -18,6 +19,16 @@ def tell_oldest(telemetry: Telemetry, ledger: Ledger) -> None:
             return [((view.now - at).total_seconds(), {"system": s}) for s, at in view.oldest().items()]
 
     telemetry.gauge(Metric.OLDEST_TASK, read)
+
+
+def tell_lag(telemetry: Telemetry, heartbeat: Heartbeat) -> None:
+    """Have it told how many records of each lane in hand are still to be taken."""
+
+    def read() -> list[tuple[float, dict[str, str | int]]]:
+        behind = heartbeat.vitals().behind
+        return [(count, {"stage": lane.stage, "partition": lane.partition}) for lane, count in behind.items()]
+
+    telemetry.gauge(Metric.LAG, read)
 
 
 def tell_cycle(

@@ -5,7 +5,7 @@ from typing import Any
 
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.context import Context
-from keshi.orchestrator.dispatch import first, startable
+from keshi.orchestrator.dispatch import first, startable, waiting
 from keshi.orchestrator.request import State, TaskProgress, evolve
 from keshi.schemas.inventory import Plan
 from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
@@ -38,8 +38,8 @@ class Turn:
         return self.now + timedelta(seconds=seconds)
 
     def start(self) -> None:
-        """Start every task that nothing holds back any more."""
-        while self.state.case is not None:
+        """Start every task that nothing holds back any more. Called after every input."""
+        while waiting(self.state):
             found = startable(self.state, self.plan, self.now, self.ctx)
             if not found:
                 return

@@ -19,6 +19,7 @@ from keshi.schemas.base import (
     Sealed,
     canonical,
     canonical_object,
+    changed,
     sha256,
 )
 from keshi.schemas.commands import Action, Arrival, Assessment, Decision, Regime, Requester, Scope
@@ -26,6 +27,7 @@ from keshi.schemas.identifiers import IdentifierType
 from keshi.schemas.inventory import Plan
 from keshi.schemas.outcomes import CategoryOutcome, Outcome, Residue, Verdict
 from keshi.schemas.reports import HandlerVersion
+from keshi.schemas.writing import canonical_members
 
 
 class Clocks(Model):
@@ -148,8 +150,7 @@ def sealed(record: ClosureRecord, plan: bytes) -> tuple[ClosureRecord, str]:
         record: Its hash is not looked at.
         plan: The canonical JSON of its plan: many records have the same.
     """
-    rest = record.model_dump(mode="json", exclude={"hash", "plan"}, exclude_none=True)
-    members = {name: canonical(value) for name, value in rest.items()} | {"plan": plan}
+    members = canonical_members(record, without=("hash", "plan")) | {"plan": plan}
     digest = hashlib.sha256(canonical_object(members)).hexdigest()
     text = canonical_object({**members, "hash": canonical(digest)})
-    return record.model_copy(update={"hash": digest}), text.decode()
+    return changed(record, hash=digest), text.decode()

@@ -1,9 +1,9 @@
 """CloudEvents 1.0: the attributes of a message, and its structured form (CloudEvents Kafka binding, section 3.3)."""
 
-import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
+import orjson
 from pydantic import BaseModel, StringConstraints
 
 from keshi.schemas.base import Model, Moment, Traceparent
@@ -70,10 +70,10 @@ def enveloped(
         "id": id,
         "source": source,
         "type": f"keshi.{kind}.v1",
-        "time": (time or datetime.now(UTC)).isoformat().replace("+00:00", "Z"),
+        "time": time or datetime.now(UTC),
         "datacontenttype": "application/json",
     }
     if traceparent:
         body["traceparent"] = traceparent
-    head = json.dumps(body, separators=(",", ":")).encode()
+    head = orjson.dumps(body, option=orjson.OPT_UTC_Z)
     return head[:-1] + b',"data":' + data + b"}"

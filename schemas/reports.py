@@ -1,16 +1,16 @@
 """What handlers say of their tasks, by the topic `reports`."""
 
-import hashlib
 import hmac
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from keshi.schemas.base import Code, Count, Digest, Model, Moment, Name, RequestId, Traceparent, canonical
+from keshi.schemas.base import Code, Count, Digest, Model, Moment, Name, RequestId, Traceparent
 from keshi.schemas.identifiers import IdentifierType
 from keshi.schemas.outcomes import CategoryOutcome, Residue
 from keshi.schemas.tasks import Attempt, Mode
+from keshi.schemas.writing import canonical_text
 
 MAX_REPORTS = 200
 
@@ -106,11 +106,11 @@ def signature(report: Accepted | Completed, secret: str) -> str:
 
 
 def _unsigned(report: Accepted | Completed) -> bytes:
-    return canonical(report.model_dump(mode="json", exclude={"hmac"}, exclude_none=True))
+    return canonical_text(report, without=("hmac",))
 
 
 def _mac(text: bytes, secret: str) -> str:
-    return hmac.digest(bytes.fromhex(secret), text, hashlib.sha256).hex()
+    return hmac.digest(bytes.fromhex(secret), text, "sha256").hex()
 
 
 def signed_text(report: Accepted | Completed, secret: str) -> bytes:

@@ -1,7 +1,7 @@
 """The tasks of one system that are under way in this process: each once, until it is reported or is nobody's here."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -104,12 +104,20 @@ class Book:
 
     def report(self, job: Job, report: reports.AnyReport) -> None:
         """Say what came of it. It ends when that is on the broker."""
-        self.leases.release(job)
-        job.reported = True
+        self.send([self.written(job, report)])
+
+    def written(self, job: Job, report: reports.AnyReport) -> Outbound:
+        """The report as it is sent. Whoever asks for it hands it to `send`."""
         text = reports.text(report, job.go)
         if len(text) > MAX_REPORT_BYTES:
             text = reports.text(reports.failed(job, self.version, GiveToPerson("report_too_large")), None)
-        self._reporter.put(Outbound(job.ticket.partition, self.system, text, partial(self.end, job)))
+        self.leases.release(job)
+        job.reported = True
+        return Outbound(job.ticket.partition, self.system, text, partial(self.end, job))
+
+    def send(self, outbounds: Sequence[Outbound]) -> None:
+        """Send reports: those of one list together, so that they travel as one message."""
+        self._reporter.put(outbounds)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """This attempt has no result."""

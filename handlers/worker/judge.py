@@ -4,6 +4,7 @@ from calendar import monthrange
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from keshi.handlers.contract import (
@@ -157,8 +158,12 @@ def _outcomes(case: Case, endings: Sequence[_Ending], coarse: _Coarseness) -> It
     for category, groups in places.items():
         if not groups:
             yield CategoryOutcome(category=category, outcome=Outcome.NOT_FOUND)
+        if len(groups) == 1:
+            ((ending, items),) = groups.items()
+            if ending.outcome is not Outcome.RETAINED_BY_LAW:
+                yield _alike(category, ending, len(items))
+                continue
         for ending, items in sorted(groups.items(), key=_rank):
-            alike = len(groups) == 1 and ending.outcome is not Outcome.RETAINED_BY_LAW
             yield CategoryOutcome(
                 category=category,
                 outcome=ending.outcome,
@@ -166,8 +171,21 @@ def _outcomes(case: Case, endings: Sequence[_Ending], coarse: _Coarseness) -> It
                 ground=ending.ground,
                 until=max(_untils(items, endings), default=None),
                 reason=ending.reason,
-                items=None if alike else tuple(items),
+                items=tuple(items),
             )
+
+
+@lru_cache(maxsize=1000)
+def _alike(category: str, ending: _Ending, count: int) -> CategoryOutcome:
+    """All records of a category have ended in one way, as they nearly always do: made once, for it never changes."""
+    return CategoryOutcome(
+        category=category,
+        outcome=ending.outcome,
+        count=count,
+        ground=ending.ground,
+        until=ending.until,
+        reason=ending.reason,
+    )
 
 
 def _untils(items: Iterable[int], endings: Sequence[_Ending]) -> Iterable[date]:

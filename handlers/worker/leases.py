@@ -14,6 +14,9 @@ from keshi.schemas.tasks import Go, Mode
 MAX_ACT_SECONDS: Final = 300.0
 """No act is given more time than this: it stops at its next checkpoint, and a next attempt goes on."""
 TICK: Final = 0.1
+"""Seconds between two looks, at least."""
+IDLE_SECONDS: Final = 1.0
+"""And at most: also when nothing is due sooner."""
 SETTLING_SHARE: Final = 0.1
 MAX_SETTLING_SECONDS: Final = 1.0
 """At the end of a lease nothing is sent any more: a system may still be at the last thing that it was sent, also
@@ -33,8 +36,9 @@ class Leases:
     def __init__(self, api: WorkerApi, name: str) -> None:
         self._api = api
         self._jobs: set[Job] = set()
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._changed = threading.Condition()
+        self._look_at = 0.0
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -45,13 +49,15 @@ class Leases:
         job.renew_at = since + go.seconds / 3
         job.renew_until = since + MAX_ACT_SECONDS
         if job.task.mode is Mode.ACT:
-            with self._lock:
+            with self._changed:
                 self._jobs.add(job)
+                if job.renew_at < self._look_at:
+                    self._changed.notify()
         return limit
 
     def release(self, job: Job) -> None:
         """Nothing is to be done under it any more."""
-        with self._lock:
+        with self._changed:
             self._jobs.discard(job)
 
     def end_all(self) -> None:
@@ -62,19 +68,32 @@ class Leases:
 
     def close(self) -> None:
         """Renew nothing any more."""
-        self._ended.set()
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
         self._thread.join()
 
     def _living(self) -> Sequence[Job]:
-        with self._lock:
+        with self._changed:
             return tuple(self._jobs)
 
     def _run(self) -> None:
-        while not self._ended.wait(TICK):
+        while self._waited():
             now = boot_time()
             due = [j for j in self._living() if j.renew_at <= now < j.renew_until and _lives(j)]
             for some in calls(due):
                 self._renew(some)
+
+    def _waited(self) -> bool:
+        """Wait until something may be due; no when nothing is to be renewed any more."""
+        now = boot_time()
+        with self._changed:
+            dues = (j.renew_at for j in self._jobs if now < j.renew_until and _lives(j))
+            soonest = min(dues, default=now + IDLE_SECONDS)
+            self._look_at = max(now + TICK, min(soonest, now + IDLE_SECONDS))
+            if not self._ended:
+                self._changed.wait(self._look_at - now)
+            return not self._ended
 
     def _renew(self, jobs: Sequence[Job]) -> None:
         since = boot_time()

@@ -4,9 +4,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
@@ -22,7 +21,12 @@ from keshi.runtime import failpoints
 from keshi.runtime.telemetry import OFF, Stage, Telemetry
 from keshi.schemas.tasks import MAX_TASKS, Go, Mode
 
+if TYPE_CHECKING:
+    from keshi.handlers.worker.reporter import Outbound
+
 MAX_LAPSES: Final = 3
+_NOTHING: Final = Verified(())
+"""What a look at nothing shows."""
 
 T = TypeVar("T")
 Held = tuple[Job, Work, Go]
@@ -145,29 +149,32 @@ class Performer:
         pairs: list[tuple[Work, Union]] = [(work, go.union) for _, work, go in looks]
         states = dict(zip(map(_job, looks), self._steps.verify_list(pairs), strict=True)) if pairs else {}
         tell(self._telemetry, Stage.VERIFY, [j for j, _, _ in looks], began)
-        for case in cases:
-            job, _, go = case
-            try:
-                self._conclude(job, go, _got(states.get(job, Verified(()))))
-            except LeaseEnded as e:
-                self._lapsed(job, e)
-            except Exception as e:  # noqa: BLE001 - reported under its code
-                self._book.fail(job, e)
+        said: list[Outbound] = []
+        try:
+            for case in cases:
+                job, _, go = case
+                try:
+                    report = self._conclusion(job, go, _got(states.get(job, _NOTHING)))
+                    said.append(self._book.written(job, report))
+                except LeaseEnded as e:
+                    self._lapsed(job, e)
+                except Exception as e:  # noqa: BLE001 - reported under its code
+                    self._book.fail(job, e)
+        finally:
+            self._book.send(said)
 
-    def _conclude(self, job: Job, go: Go, verified: Verified) -> None:
+    def _conclusion(self, job: Job, go: Go, verified: Verified) -> reports.AnyReport:
         task, version = job.task, self._book.version
         if task.mode is Mode.IDENTIFY:
-            self._book.report(job, reports.completed(job, version, go, identified(task.categories)))
-            return
+            return reports.completed(job, version, go, identified(task.categories))
         searched = job.begin.searched if job.begin else ()
         case = Case(task.action, task.mode, task.categories, searched, go.union, verified.states)
         after = goes_on(case) if task.mode is Mode.ACT else None
         if after is not None:
-            self._book.report(job, reports.accepted(job, version, go, Accepted(after)))
-            return
+            return reports.accepted(job, version, go, Accepted(after))
         outcomes = judge(case)
         open_ = left(verified.states) if task.mode is Mode.CHECK else None
-        self._book.report(job, reports.completed(job, version, go, outcomes, verified.residue, open_))
+        return reports.completed(job, version, go, outcomes, verified.residue, open_)
 
     # --- leases
 
@@ -210,4 +217,4 @@ def _got(result: T | Exception) -> T:
 def _under(work: Work, job: Job) -> Work:
     """The same work under its lease: from here on the time is the lease's."""
     assert job.lease is not None
-    return replace(work, limit=job.lease)
+    return work.within(job.lease)

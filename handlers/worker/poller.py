@@ -23,9 +23,9 @@ CROWDED_POLL_MS: Final = 20
 """While nothing more is taken: how soon room is noticed."""
 FETCH_WAIT_MS: Final = 500
 """How long the broker keeps a question open while there is nothing. It answers at once when there is something."""
-COMMIT_SECONDS: Final = 0.2
-"""Commits are at least so far apart. The first one after a pause goes out at once: a process that dies of what it has
-just taken says so no later than at its second try."""
+COMMIT_SECONDS: Final = 1.0
+"""Commits are at least so far apart: each costs the broker as much as a message. The first one after a pause goes out
+at once: a process that dies of what it has just taken says so no later than at its second try."""
 MESSAGES_A_POLL: Final = 4
 MAX_BYTES: Final = MAX_LIST_BYTES * 2
 """Twice what the orchestrator sends at most: envelope and all."""

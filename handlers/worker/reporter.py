@@ -1,10 +1,11 @@
-"""Reports to the topic `reports`: grouped for a few milliseconds, and sent again until they are on the broker."""
+"""Reports to the topic `reports`: sent at once, grouped while others are on their way, until they are on the broker."""
 
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -12,7 +13,7 @@ from kafka.errors import KafkaError
 
 from keshi.handlers.contract import boot_time
 from keshi.runtime import failpoints
-from keshi.runtime.kafka import Outgoing, close_producer, new_producer, send_all
+from keshi.runtime.kafka import Outgoing, close_producer, new_producer, send
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 from keshi.schemas.envelope import enveloped
 from keshi.schemas.reports import MAX_REPORTS
@@ -20,12 +21,13 @@ from keshi.schemas.reports import MAX_REPORTS
 if TYPE_CHECKING:
     from kafka import KafkaProducer
 
-LINGER: Final = 0.002
-"""Seconds for which the first report waits for more. The producer waits for nothing: they are grouped already."""
 MAX_BYTES: Final = 262_144
 """Of one message of several reports. A report alone may be as large as a message may be."""
 MAX_REPORT_BYTES: Final = 900_000
 SEND_SECONDS: Final = 15.0
+"""A batch of which the broker says nothing for so long goes out again, by another producer."""
+LOOK_SECONDS: Final = 1.0
+"""How often the one on its way is looked at for that."""
 _BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = structlog.get_logger()
@@ -42,8 +44,30 @@ class Outbound:
     done: Callable[[], None]
 
 
+class _Flight:
+    """A batch on its way. While there is one, what else is to be reported waits and follows as a batch itself."""
+
+    def __init__(self, batch: Iterable[Outbound]) -> None:
+        self.aloft = dict(enumerate(messages_of(batch)))
+        """Messages of which the broker has said nothing yet, by number."""
+        self.left: list[Outbound] = []
+        """What has to be sent again."""
+        self._until = boot_time() + SEND_SECONDS
+
+    def look(self) -> None:
+        """Give up what takes too long. It may arrive all the same: receivers drop repeats."""
+        if boot_time() > self._until:
+            for some in self.aloft.values():
+                self.left.extend(some)
+            self.aloft.clear()
+
+
 class Reporter:
-    """One producer and one thread, for all systems of a process.
+    """One producer, for all systems of a process.
+
+    Who has something to report sends it, if nothing is on its way: a lone report is handed to no other thread and
+    waits for no further ones. The reporter's own thread sends what gathered meanwhile, and does all the waiting when
+    the broker is away.
 
     Args:
         settings: Of Kafka.
@@ -55,24 +79,30 @@ class Reporter:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._topic = settings.topic("reports")
-        self._producer: KafkaProducer | None = new_producer(settings, "keshi-worker", linger_ms=0)
+        self._producer: KafkaProducer | None = self._new()
         self._queue: deque[Outbound] = deque()
-        self._changed = threading.Condition()
-        self._ended = False
-        self._sending = 0
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
+        """Of the thread."""
+        self._idle = threading.Condition(self._lock)
+        self._flight: _Flight | None = None
+        self._failures = 0
+        self._ended = self._broken = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
-    def put(self, outbound: Outbound) -> None:
-        """Send this report, sooner or later."""
-        with self._changed:
-            self._queue.append(outbound)
-            if len(self._queue) in {1, MAX_REPORTS}:  # at any other length the thread is awake, or waits for more
-                self._changed.notify_all()
+    def put(self, outbounds: Sequence[Outbound]) -> None:
+        """Send these reports, sooner or later."""
+        with self._lock:
+            self._queue.extend(outbounds)
+            if self._flight or self._ended or not self._queue:
+                return
+            flight = self._begin()
+        self._launch(flight)
 
     def alive(self) -> bool:
-        """Whether its thread still runs."""
-        return self._thread.is_alive()
+        """Whether reports can still be sent."""
+        return self._thread.is_alive() and not self._broken
 
     def close(self, seconds: float) -> bool:
         """Send what is left, for at most this time.
@@ -81,71 +111,98 @@ class Reporter:
             Whether all of it is on the broker.
         """
         end = boot_time() + seconds
-        with self._changed:
-            self._changed.wait_for(lambda: not self._queue and not self._sending, timeout=seconds)
-            clean = not self._queue and not self._sending
+        with self._lock:
+            clean = self._idle.wait_for(lambda: not self._queue and not self._flight, timeout=seconds)
             self._ended = True
-            self._changed.notify_all()
+            self._turn.notify_all()
         self._thread.join(max(0.1, end - boot_time()))
         if self._producer:
             close_producer(self._producer, 2)
         return clean
 
-    def _run(self) -> None:
-        failures = 0
-        while True:
-            batch = self._take()
-            if not batch:
-                return
-            left = self._send(batch)
-            failures = failures + 1 if left else 0
-            with self._changed:
-                self._queue.extendleft(reversed(left))
-                self._sending = 0
-                self._changed.notify_all()
-                if left:
-                    self._changed.wait_for(lambda: self._ended, timeout=_BACKOFF[min(failures, len(_BACKOFF)) - 1])
+    # --- one batch
 
-    def _take(self) -> list[Outbound]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._ended)
-            if self._queue and not self._ended:
-                self._changed.wait_for(lambda: self._ended or len(self._queue) >= MAX_REPORTS, timeout=LINGER)
-            if self._ended:
-                return []
-            batch = list(self._queue)
-            self._queue.clear()
-            self._sending = len(batch)
-            return batch
+    def _begin(self) -> _Flight:
+        """All that is queued, as the batch that is on its way. Who calls this launches it; needs the lock."""
+        self._flight = flight = _Flight(self._queue)
+        self._queue.clear()
+        return flight
 
-    def _send(self, batch: list[Outbound]) -> list[Outbound]:
-        """Send, and say what has to be sent again."""
-        messages = list(messages_of(batch))
-        try:
-            if self._producer is None:
-                self._producer = new_producer(self._settings, "keshi-worker", linger_ms=0)
-            sent = send_all(
-                self._producer,
-                [Outgoing(self._topic, _value(some), partition=some[0].partition) for some in messages],
-                SEND_SECONDS,
-            )
-        except (ConfigurationError, KafkaError):
-            sent = [None] * len(messages)
-        except Exception:  # a defect must not end the thread: nothing would be reported any more
-            log.exception("reports_send_defect", count=len(batch))
-            sent = [None] * len(messages)
-        left: list[Outbound] = []
-        for some, where in zip(messages, sent, strict=True):
-            if where is None:
-                left.extend(some)
-                continue
+    def _launch(self, flight: _Flight) -> None:
+        for number, some in list(flight.aloft.items()):
+            landed = partial(self._landed, flight, number)
+            try:
+                if self._producer is None:
+                    self._producer = self._new()
+                future = send(self._producer, Outgoing(self._topic, _value(some), partition=some[0].partition))
+            except (ConfigurationError, KafkaError):
+                landed(None, sent=False)
+            except Exception:  # a defect must not keep a batch on its way for ever
+                log.exception("reports_send_defect", count=len(some))
+                landed(None, sent=False)
+            else:
+                future.add_callback(landed, sent=True)
+                future.add_errback(landed, sent=False)
+
+    def _landed(self, flight: _Flight, number: int, _: object, *, sent: bool) -> None:
+        """What became of one message. The producer's thread comes by here: it must not wait for anything."""
+        some = flight.aloft.get(number)
+        if some is None:
+            return  # given up, and sent again
+        if sent:
             failpoints.hit("worker.after_report")
+            self._done(some)
+        with self._lock:
+            if flight.aloft.pop(number, None) is None:
+                return
+            if sent:
+                self._failures = 0
+            else:
+                flight.left.extend(some)
+            if flight.aloft:
+                return
+            if flight.left or self._queue:
+                self._turn.notify()
+            else:
+                self._flight = None
+                self._idle.notify_all()
+
+    def _done(self, some: Iterable[Outbound]) -> None:
+        try:
             for outbound in some:
                 outbound.done()
-        if left:
-            log.warning("reports_not_sent", count=len(left))
-            self._renew()
-        return left
+        except Exception:
+            log.exception("report_done_defect")
+            self._broken = True
+
+    # --- what waits
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._ended and (self._flight is None or self._flight.aloft):
+                    self._turn.wait(LOOK_SECONDS)
+                    if self._flight:
+                        self._flight.look()
+                if self._ended or self._flight is None:
+                    return
+                left = self._flight.left
+                self._queue.extendleft(reversed(left))
+            if left:
+                log.warning("reports_not_sent", count=len(left))
+                self._renew()
+            with self._lock:
+                if left:
+                    self._failures += 1
+                    pause = _BACKOFF[min(self._failures, len(_BACKOFF)) - 1]
+                    self._turn.wait_for(lambda: self._ended, timeout=pause)
+                if self._ended:
+                    return
+                flight = self._begin()
+            self._launch(flight)
+
+    def _new(self) -> "KafkaProducer":
+        return new_producer(self._settings, "keshi-worker", linger_ms=0)  # they are grouped already
 
     def _renew(self) -> None:
         """An idempotent producer that has lost a message may not recover: the next try gets a new one."""

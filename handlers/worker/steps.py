@@ -1,7 +1,7 @@
 """The three steps of a handler, with the tries that fit into one attempt. Nothing here talks to keshi."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from threading import Event
 from typing import Final, TypeVar
@@ -60,7 +60,7 @@ class Steps:
     def locate(self, work: Work, *, once: bool = False) -> Located:
         """Find. `once` for a list whose time is spent."""
         limit = Limit(self._patience.seconds)
-        timed = replace(work, limit=limit)
+        timed = work.within(limit)
         return self._look(lambda: self._handler.locate(timed), limit, once=once)
 
     def locate_list(self, works: Sequence[Work]) -> Results[Located]:
@@ -68,7 +68,7 @@ class Steps:
         if not self.lists_locate:
             return [_caught(partial(self.locate, w)) for w in works]
         limit = Limit(self._patience.seconds)
-        timed = [replace(w, limit=limit) for w in works]
+        timed = [w.within(limit) for w in works]
         results = _isolated(lambda: self._handler.locate_list(timed), len(works))
         return [_caught(partial(self.locate, w)) if _passing(r) else r for w, r in zip(works, results, strict=True)]
 
@@ -95,7 +95,7 @@ class Steps:
     def verify(self, work: Work, union: Union) -> Verified:
         """Look again."""
         limit = Limit(self._patience.seconds)
-        timed = replace(work, limit=limit)
+        timed = work.within(limit)
         return self._look(lambda: self._handler.verify(timed, union), limit)
 
     def verify_list(self, tasks: Sequence[tuple[Work, Union]]) -> Results[Verified]:
@@ -103,7 +103,7 @@ class Steps:
         if not self.lists_verify:
             return [_caught(partial(self.verify, w, u)) for w, u in tasks]
         limit = Limit(self._patience.seconds)
-        timed = [(replace(w, limit=limit), u) for w, u in tasks]
+        timed = [(w.within(limit), u) for w, u in tasks]
         results = _isolated(lambda: self._handler.verify_list(timed), len(tasks))
         return [
             _caught(partial(self.verify, w, u)) if _passing(r) else r for (w, u), r in zip(tasks, results, strict=True)

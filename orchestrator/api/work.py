@@ -49,14 +49,14 @@ def work_routes(service: GoService, tokens: Tokens) -> APIRouter:
     return router
 
 
-async def _answer(request: Request, kind: type[M], serve: Callable[[M], BaseModel]) -> Response:
+async def _answer(request: Request, kind: type[M], serve: Callable[[M], bytes]) -> Response:
     raw = await body_of(request)
     return Response(await run_in_threadpool(_served, raw, kind, serve), media_type="application/json")
 
 
-def _served(raw: bytes, kind: type[M], serve: Callable[[M], BaseModel]) -> str:
+def _served(raw: bytes, kind: type[M], serve: Callable[[M], bytes]) -> bytes:
     try:
-        return serve(kind.model_validate_json(raw)).model_dump_json()
+        return serve(kind.model_validate_json(raw))
     except BeginInvalid as e:
         raise Problem("begin_invalid", errors=[FieldProblem(field=e.field, reason=e.detail)]) from None
     except ValidationError as e:

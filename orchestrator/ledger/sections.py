@@ -7,8 +7,6 @@ from typing import Any, Final
 from keshi.orchestrator.door import write_door
 from keshi.orchestrator.ledger.port import Batch, EvidenceRow, LeaseRow
 
-_CASE: Final = {"case"}
-
 _EVIDENCE: Final = {
     "begin_id": "text",
     "request_id": "text",
@@ -163,7 +161,7 @@ def _states(batch: Batch) -> Rows:
             s.status.value,
             s.number,
             due,
-            s.model_dump_json(exclude=_CASE),
+            s.stored(),
             s.case.model_dump_json() if s.case and s.request_id not in batch.as_accepted else None,
             write_door(s),
         )

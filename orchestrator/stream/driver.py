@@ -22,7 +22,7 @@ from keshi.orchestrator.stream.errors import (
     TopicsChangedError,
 )
 from keshi.orchestrator.stream.heartbeat import Heartbeat
-from keshi.orchestrator.stream.lanes import Held
+from keshi.orchestrator.stream.lanes import Held, next_turn
 from keshi.orchestrator.stream.port import Engine, Gap, Lane, LogBounds, LogMismatch, NotOwner, Record
 from keshi.orchestrator.stream.settings import StreamSettings
 
@@ -246,9 +246,9 @@ class Driver:
     async def _work(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            held = self._turn()
-            if held is not None:
-                more = await self._process(held)
+            turn = self._turn()
+            if turn is not None:
+                more = await self._process(*turn)
                 if more or time.monotonic() >= self._idle_at:
                     await self._idle()
             elif not self.nexts():
@@ -264,19 +264,20 @@ class Driver:
         except TimeoutError:
             return
 
-    def _turn(self) -> Held | None:
-        """The next lane that has records, each in its turn."""
-        for _ in range(len(self._order)):
-            lane = self._order[0]
-            self._order.rotate(-1)
-            held = self._held.get(lane)
-            if held is not None and held.ready and held.pending:
-                return held
-        return None
+    def _turn(self) -> tuple[Held, int] | None:
+        """The next lane that has records, each in its turn, and how many of them it gets."""
+        settings, now = self._settings, time.monotonic()
+        lanes = [held for lane in self._order if (held := self._held.get(lane))]
+        turn = next_turn(lanes, now, settings.patience_seconds, settings.max_batch)
+        if turn is not None:
+            turn[0].turn_at = now
+            self._order.remove(turn[0].lane)
+            self._order.append(turn[0].lane)
+        return turn
 
-    async def _process(self, held: Held) -> bool:
-        """One cycle; whether there is work besides that waits for no record."""
-        records = held.run(self._settings.max_batch)
+    async def _process(self, held: Held, limit: int) -> bool:
+        """One cycle over so many records at most; whether there is work besides that waits for no record."""
+        records = held.run(limit)
         if not records:
             return True
         try:
@@ -392,6 +393,7 @@ class Driver:
     async def _check(self, held: Held, before: int, bounds: LogBounds) -> None:
         """`before`: the next offset before the bounds were asked for. A good log has at least as much."""
         now = time.monotonic()
+        self._beat.ends(held.lane, bounds.end)
         if bounds.end < before or bounds.start > held.next or bounds.topic_id != held.topic_id:
             log.error("the log is not the one that was read", lane=str(held.lane), next_offset=held.next)
             held.drop()

@@ -20,6 +20,7 @@ class Vitals:
         away: Since there was a settled assignment.
         failed: Why the host stops, a class name, or None.
         lanes: Next offset of each lane in hand.
+        behind: Records on the broker that each lane in hand has still to take, as last seen.
     """
 
     loop: float
@@ -28,6 +29,7 @@ class Vitals:
     away: float | None
     failed: str | None
     lanes: Mapping[Lane, int]
+    behind: Mapping[Lane, int]
 
 
 class Heartbeat:
@@ -54,6 +56,7 @@ class Heartbeat:
         self._away_since: float | None = clock()
         self._waiting: dict[Lane, float] = {}
         self._lanes: dict[Lane, int] = {}
+        self._ends: dict[Lane, int] = {}
         self._failed: str | None = None
         self.calls = 0
         self.records = 0
@@ -79,6 +82,11 @@ class Heartbeat:
                 self._waiting.pop(lane, None)
             self._lanes[lane] = next_offset
 
+    def ends(self, lane: Lane, offset: int) -> None:
+        """The log of a lane ends before this offset."""
+        with self._lock:
+            self._ends[lane] = offset
+
     def waits(self, lane: Lane, since: float | None) -> None:
         """A lane has records and does not move (since a moment of the clock), or has none (None)."""
         with self._lock:
@@ -92,6 +100,7 @@ class Heartbeat:
         with self._lock:
             self._waiting.pop(lane, None)
             self._lanes.pop(lane, None)
+            self._ends.pop(lane, None)
 
     def away(self) -> None:
         """The assignment is gone or unsettled."""
@@ -113,6 +122,7 @@ class Heartbeat:
         with self._lock:
             oldest = min(self._waiting.values(), default=None)
             lanes = dict(self._lanes)
+            behind = {x: max(0, end - lanes[x]) for x, end in self._ends.items() if x in lanes}
         return Vitals(
             loop=now - self._turned_at,
             call=None if called is None else now - called,
@@ -120,6 +130,7 @@ class Heartbeat:
             away=None if away is None else now - away,
             failed=self._failed,
             lanes=lanes,
+            behind=behind,
         )
 
     def healthy(self) -> bool:

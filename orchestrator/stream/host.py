@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+import uvloop
 
 from keshi.orchestrator.stream.app import HostApp, build_app
 from keshi.orchestrator.stream.batches import read_odd_header_names
@@ -45,7 +46,8 @@ def run(settings: StreamSettings, engine: Engine, heartbeat: Heartbeat | None = 
         return EXIT_NO_BROKER
     finally:
         view.close()
-    return asyncio.run(_host(build_app(settings, engine, heartbeat), topics))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_host(build_app(settings, engine, heartbeat), topics))
 
 
 async def _host(app: HostApp, topics: Mapping[str, Shape]) -> int:

@@ -1,7 +1,9 @@
 """The records of one lane between the stream that brings them and the engine that takes them."""
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +13,8 @@ MAX_RUN_BYTES: Final = 262_144
 """Of the records that the engine gets at once, one alone may be larger. A record of `reports` holds up to two hundred
 reports: so many records could be work for minutes, which no transaction may last, and no other lane would have a turn.
 """
+FEW: Final = 20
+"""Commands that are taken while reports wait."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +32,7 @@ class Held:
         watched: Next offset and when the watch first saw it, with records waiting behind it.
         read_again: How often it was read anew from that offset.
         stuck: Cycles in a row that moved nothing.
+        turn_at: When it last had its turn, or began to wait for one.
     """
 
     lane: Lane
@@ -41,6 +46,7 @@ class Held:
     watched: tuple[int, float] = (-1, 0.0)
     read_again: int = 0
     stuck: int = 0
+    turn_at: float = 0.0
     pending: deque[Record] = field(default_factory=deque)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -48,6 +54,8 @@ class Held:
         """Take a record in, unless the ledger is past it."""
         if not self.ready or record.offset < self.next:
             return False
+        if not self.pending:
+            self.turn_at = time.monotonic()
         self.pending.append(record)
         self.drained.clear()
         return True
@@ -82,3 +90,24 @@ class Held:
         self.ready = False
         self.pending.clear()
         self.drained.set()
+
+
+def next_turn(lanes: Iterable[Held], now: float, patience: float, most: int) -> tuple[Held, int] | None:
+    """Whose turn it is, and how many records it gets: `reports` before `commands`.
+
+    What is begun is ended first. A hundred thousand commands at once then wait on the broker, where they cost nothing,
+    and not as open requests whose states have to be read again and again. They are not left for good.
+
+    Args:
+        lanes: In hand; who had a turn the longest ago stands first.
+        now: Seconds, of the clock of `turn_at`.
+        patience: So many seconds commands wait for reports.
+        most: Records a turn.
+    """
+    able = [held for held in lanes if held.ready and held.pending]
+    late = [held for held in able if held.lane.stage == "commands" and now - held.turn_at > patience]
+    reports = [held for held in able if held.lane.stage == "reports"]
+    held = next(iter(late or reports or able), None)
+    if held is None:
+        return None
+    return held, min(FEW, most) if late and reports else most

@@ -22,6 +22,7 @@ class StreamSettings(BaseModel):
         default=None, description="static membership: only where names are stable, as in a StatefulSet"
     )
     heartbeat_seconds: Seconds = 3.0
+    patience_seconds: Seconds = Field(default=2.0, description="for so long commands may wait for reports to be taken")
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 500
     commit_seconds: Seconds = Field(default=3.0, description="how often the broker is told, for its lag alone")
     watch_seconds: Seconds = Field(default=2.0, description="how often the log is compared with what was read")

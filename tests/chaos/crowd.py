@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .model import Asked
+from .rules import Asked
 from .wire import request_id
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 Real processes get a real SIGKILL at failpoints (or SIGSTOP, past session time-out and lease, then SIGCONT), while
 seeded commands come in; the broker and the ledger's database, where it has a server, are killed from outside. Whatever
-died is started again. Each point is hit H times so, and H times more with a withdrawal sent at that moment. In the end
-everything has to be closed, and the oracle, which shares no code with keshi, compares both systems with the closure
-records.
+died is started again. Each point is hit H times so, a worker's in each of the five systems, and H times more with a
+withdrawal sent at that moment. What was never killed so is killed from outside. In the end everything has to be closed,
+and the oracle, which shares no code with keshi, compares all systems with the closure records.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,18 +28,26 @@ from keshi.dev.stack import Stack
 from . import oracle, stores
 from .crowd import Case, Crowd
 from .oracle import Evidence, Judgement, Sent
-from .points import ORCHESTRATOR, POINTS, SERVERS, WORKER, Armoury, Point, there
+from .points import ORCHESTRATOR, POINTS, SERVERS, SYSTEMS, WORKER, Armoury, Point, there
 from .wire import Listener, Sender, command, held_tasks, passed, read_all, withdrawal
 
 PARTITIONS = 4
-BURST = 4
+BURST = 5
+MORE = 2
+"""So many people ask after each hit with a withdrawal: who is still to be hit must have something to do."""
+MORE_SECONDS = 8.0
+AIM_SECONDS = 4.0
+"""A worker that does not come by its failpoint within so long has no partition: the other one is aimed at."""
+WORKERS = 2
 SESSION_SECONDS = 6.0
 LEASE_SECONDS = 4.0
 FROZEN_SECONDS = SESSION_SECONDS + 3.0
 HIT_SECONDS = 60.0
 GATE_SECONDS = 60.0
 END_SECONDS = 120.0
-PEOPLE_A_HIT = 190
+PEOPLE_A_HIT = 300
+PARTNER_MS = 1_200
+"""Of what the marketing tool deletes, some is over before its handler stops waiting, and some is asked after."""
 ENV = {
     "KESHI_KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
     "KESHI_LEASE_SECONDS": str(LEASE_SECONDS),
@@ -50,7 +59,7 @@ ENV = {
 
 @dataclass(frozen=True)
 class Round:
-    """Points that are hit while the same commands are under way, with or without a withdrawal at that moment."""
+    """Points that are hit while the same commands are under way, each with or without a withdrawal at that moment."""
 
     points: tuple[Point, ...]
     withdraw: bool
@@ -69,6 +78,9 @@ class Run:
     sent: dict[str, Sent] = field(default_factory=dict)
     rounds: list[set[str]] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
+    aimed_at: dict[Point, str] = field(default_factory=dict)
+    killed: Counter[str] = field(default_factory=Counter)
+    """How often each process was, by its name."""
     began: float = field(default_factory=time.monotonic)
 
     def say(self, line: str) -> None:
@@ -79,9 +91,9 @@ class Run:
 
     # --- sending
 
-    def burst(self, *, single: bool) -> None:
+    def burst(self, *, single: bool, people: int = BURST) -> None:
         """Some people ask; the commands of one stay in one partition, and so in order."""
-        cases = [self.crowd.single() if single else self.crowd.case() for _ in range(BURST)]
+        cases = [self.crowd.single() if single else self.crowd.case() for _ in range(people)]
         events = []
         for case in cases:
             partition = self.random.randrange(PARTITIONS)
@@ -97,8 +109,9 @@ class Run:
             self.rounds[-1].add(asked.request_id)
 
     def withdraw(self) -> None:
-        """Everybody of this round takes back what they asked, but for one."""
-        ids = [r for r in sorted(self.rounds[-1]) if not self.sent[r].withdrawn][1:]
+        """Every second one of this round takes back what they asked."""
+        going = [r for r in sorted(self.rounds[-1]) if not self.sent[r].withdrawn]
+        ids = self.random.sample(going, (len(going) + 1) // 2)
         for request_id in ids:
             self.sent[request_id] = Sent(self.sent[request_id].asked, withdrawn=True)
         self.sender.send([(withdrawal(r), self.random.randrange(PARTITIONS)) for r in ids])
@@ -135,18 +148,32 @@ class Run:
         if len(self.rounds) > 1 and not self.wait_closed(set().union(*self.rounds[:-1]), GATE_SECONDS):
             self.say("older requests are still open after a minute; going on")
         self.rounds.append(set())
-        servers = [p for p in planned.points if p.how == "server"]
-        waiting = [p for p in planned.points if p.how != "server"]
+        outside = [p for p in planned.points if p.how == "outside"]
+        waiting = [p for p in planned.points if p.how != "outside"]
+        self._learn_names()
         for point in waiting:
-            self.armoury.arm(point)
+            self._arm(point)
         if planned.withdraw:
             self.overtaken()
         self.burst(single=planned.withdraw)
-        for point in servers:
-            self._kill_server(point, planned)
+        for point in outside:
+            self._kill_from_outside(point, planned)
         self._wait_for_hits(waiting, planned)
 
-    def _kill_server(self, point: Point, planned: Round) -> None:
+    def _arm(self, point: Point) -> None:
+        """At the worker of the system that was killed least, or, if it did not come by, at the other one."""
+        if not point.system:
+            self.armoury.arm(point)
+            return
+        pids = self.stack.pids
+        running = [name for name in parts(point.system) if name in pids]
+        before = self.aimed_at.get(point)
+        if running:
+            name = min(running, key=lambda name: (name == before, self.killed[name]))
+            self.armoury.arm(point, pids[name])
+            self.aimed_at[point] = name
+
+    def _kill_from_outside(self, point: Point, planned: Round) -> None:
         time.sleep(self.random.uniform(0, 0.6))  # the moment is the point of it: anywhere in the burst's way
         self._learn_names()
         before = self.stack.pids[point.failpoint]
@@ -160,31 +187,38 @@ class Run:
 
     def _wait_for_hits(self, waiting: list[Point], planned: Round) -> None:
         until = time.monotonic() + HIT_SECONDS
-        more = time.monotonic() + 8.0
+        more, aim = time.monotonic() + MORE_SECONDS, time.monotonic() + AIM_SECONDS
         while waiting and time.monotonic() < until:
             self._learn_names()
             for point in list(waiting):
                 if pid := self.armoury.hit(point):
                     waiting.remove(point)
                     self._was_hit(point, planned, pid)
+                    if planned.withdraw and waiting:
+                        self.burst(single=True, people=MORE)
+            if time.monotonic() > aim:
+                for point in waiting:
+                    self._arm(point)
+                aim = time.monotonic() + AIM_SECONDS
             if waiting and time.monotonic() > more:
                 self.burst(single=planned.withdraw)
-                more = time.monotonic() + 8.0
-            time.sleep(0.01)
+                more = time.monotonic() + MORE_SECONDS
+            time.sleep(0.02)
         for point in waiting:
             self.armoury.disarm(point)
-            self.say(f"{point.name} was not hit within {HIT_SECONDS:.0f} s")
+            self.say(f"{point.name} {point.system} was not hit within {HIT_SECONDS:.0f} s")
 
     def _learn_names(self) -> None:
         self.names |= {pid: name for name, pid in self.stack.pids.items()}
 
     def _was_hit(self, point: Point, planned: Round, pid: int) -> None:
         hits = self.armoury.hits_with_withdrawal if planned.withdraw else self.armoury.hits
-        hits[point.name] += 1
+        hits[point] += 1
         if planned.withdraw:
             self.withdraw()
         what = "frozen" if point.how == "stop" else "killed"
         who = self.names.get(pid, "process")
+        self.killed[who] += what == "killed"
         self.say(f"{point.name}: {who} {what}{', and taken back' if planned.withdraw else ''}")
 
 
@@ -192,19 +226,24 @@ class Run:
 
 
 def plan(random: Random, hits: int, servers: Sequence[Point]) -> list[Round]:
-    """Which points are hit together: one of the workers', and one of the orchestrator's or the API's."""
+    """Which points are hit together: one of each system's worker, and one of the orchestrator's or the API's."""
     rounds: list[Round] = []
     for withdraw in (False, True) * hits:
-        pairs = zip(random.sample(WORKER, len(WORKER)), random.sample(ORCHESTRATOR, len(ORCHESTRATOR)), strict=True)
-        some = [Round(pair, withdraw) for pair in pairs] + [Round((p,), withdraw) for p in servers]
+        together = zip(*(random.sample(some, len(some)) for some in (*WORKER.values(), ORCHESTRATOR)), strict=True)
+        some = [Round(points, withdraw) for points in together] + [Round((p,), withdraw) for p in servers]
         rounds += random.sample(some, len(some))
     return rounds
 
 
+def parts(system: str) -> list[str]:
+    """The names of a system's workers."""
+    return [f"worker-{system}", *(f"worker-{system}-{n}" for n in range(2, WORKERS + 1))]
+
+
 def run(stack: Stack, seed: int, hits: int, armoury: Armoury) -> Judgement:
     """Everything from the first command to the judgement."""
-    crm_store = Path(stack.settled["crm"].inside["data"]) / "crm.sqlite3"
-    before = stores.read(stack.settled["billing"].inside["dsn"], crm_store)
+    places = {system: settled.inside for system, settled in stack.settled.items()}
+    before = stores.read(places)
     random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
     bootstrap = stack.kafka.bootstrap
     with ExitStack() as cleanup:
@@ -217,18 +256,27 @@ def run(stack: Stack, seed: int, hits: int, armoury: Armoury) -> Judgement:
         early = _withdraw_early(going, hits)
         for planned in plan(random, hits, there(SERVERS, stack.pids)):
             going.round(planned)
+        _kill_the_rest(going)
         _send_late(going, early)
         going.say("waiting until everything is closed")
         going.wait_closed(set(going.sent), END_SECONDS)
         while armoury.frozen():
             time.sleep(0.1)
         _repeat(going)
-        going.say("comparing both systems with the closure records")
+        going.say("comparing all systems with the closure records")
         left = going.open(set(going.sent))
         held = frozenset(r for r in left if held_tasks(stack.api_url, stack.api_token, r))
     messages = [m for topic in ("requests", "quarantine") for m in read_all(bootstrap, stack.kafka.topic(topic))]
-    after = stores.read(stack.settled["billing"].inside["dsn"], crm_store)
+    after = stores.read(places)
     return oracle.judge(Evidence(before, after, tuple(going.sent.values()), messages, held, stack.sample.today))
+
+
+def _kill_the_rest(going: Run) -> None:
+    """Every process of keshi is killed at least once; which ones come by a failpoint is not ours to say."""
+    ours = ["orchestrator", "orchestrator-2", "api", *(name for system in SYSTEMS for name in parts(system))]
+    rest = tuple(Point(f"outside.{name}", name, "outside") for name in ours if not going.killed[name])
+    if rest:
+        going.round(Round(rest, withdraw=False))
 
 
 def _withdraw_early(going: Run, hits: int) -> list[tuple[Case, int, int]]:
@@ -278,9 +326,12 @@ def _repeat(going: Run) -> None:
 
 def _report(judged: Judgement, armoury: Armoury, points: Sequence[Point], given: argparse.Namespace) -> bool:
     out = sys.stdout.write
-    out("\nhits           plain  with a withdrawal\n")
-    for point in points:
-        out(f"  {point.name:<34} {armoury.hits[point.name]:>3} {armoury.hits_with_withdrawal[point.name]:>3}\n")
+    out("\nhits, and those with a withdrawal\n")
+    for name in dict.fromkeys(p.name for p in points):
+        counted = [
+            f"{p.system} {armoury.hits[p]}+{armoury.hits_with_withdrawal[p]}".strip() for p in points if p.name == name
+        ]
+        out(f"  {name:<34} {', '.join(counted)}\n")
     back = ", ".join(
         f"{n} {how} done" if how != "untouched" else f"{n} untouched" for how, n in judged.taken_back.items()
     )
@@ -291,7 +342,7 @@ def _report(judged: Judgement, armoury: Armoury, points: Sequence[Point], given:
     how = {"seed": given.seed, "hits": given.hits, "ledger": given.ledger}
     out(json.dumps({**how, **judged.as_json()}) + "\n")
     sys.stdout.flush()
-    every = all(c[p.name] >= given.hits for p in points for c in (armoury.hits, armoury.hits_with_withdrawal))
+    every = all(c[p] >= given.hits for p in points for c in (armoury.hits, armoury.hits_with_withdrawal))
     return judged.ok and every
 
 
@@ -311,16 +362,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     armoury = Armoury(directory / "failpoints", FROZEN_SECONDS)
     sys.stdout.write(f"seed {seed}, each point {hits} times; data and logs: {directory}\n")
     options = UpOptions(
-        inventory=Path(__file__).parents[1] / "two_systems.yaml",
         people=PEOPLE_A_HIT * hits,
         partitions=PARTITIONS,
         ledger=given.ledger,
         data=directory,
         failpoints_dir=armoury.directory,
         orchestrators=2,
-        workers=2,
+        workers=WORKERS,
         restarts_a_minute=30,
         slow_ms=20,
+        partner_ms=PARTNER_MS,
         env=ENV,
     )
     right = False

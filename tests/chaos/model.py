@@ -1,159 +1,25 @@
-"""What each request has to do to the records of a person, worked out from the stores before it. Nothing of keshi.
+"""The systems as they have to be, worked out from the stores before it, one request after another. Nothing of keshi."""
 
-The rules are those of the two systems' owners: an invoice stays for seven years after its issue, restricted, and
-its payments with it; whatever else is the person's goes. A suspension marks each record that carries no mark yet,
-and a resumption takes away marks of keshi alone.
-"""
-
+import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
+from datetime import date
 
-from .stores import Ref, Row, Rows, Stores
+from .affiliates import Affiliates
+from .billing import Billing
+from .call_recordings import CallRecordings
+from .crm import Crm
+from .ma_tool import MaTool
+from .rules import Asked, Ending, Rules, Wanted, same
+from .stores import Ref, Row, Stores
 
-CATEGORIES = {
-    "billing": ("customers", "invoices", "payments", "usage"),
-    "crm": ("contacts", "cards", "activities"),
-}
-KEPT_YEARS = 7
-MARK = "keshi:"
-LEFT = "left"
-OUTSIDE = "outside"
-SOME_TIME = "(some time)"
-"""Stands in a model's row for a moment that only the system knew."""
+_CRM = Crm()
+RULES: Mapping[str, Rules] = {r.system: r for r in (Billing(), _CRM, CallRecordings(), MaTool(), Affiliates())}
+"""What the owners of the five systems have decided, by system, as the inventory calls it."""
 
-Identifiers = Iterable[Mapping[str, str]]
-Ending = tuple[str, str | None]
-"""An outcome, and until when it lasts."""
 Counts = dict[tuple[str, str], Counter[Ending]]
-"""System and category → how many records ended how."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A command as it was sent."""
-
-    request_id: str
-    action: str
-    identifiers: tuple[Mapping[str, str], ...]
-
-
-def belonging(stores: Stores, identifiers: Identifiers) -> dict[str, set[Ref]]:
-    """The records of the person that these identifiers name: system → records."""
-    wanted: dict[str, set[str]] = {}
-    for identifier in identifiers:
-        wanted.setdefault(identifier["type"], set()).add(identifier["value"].casefold())
-    return {"billing": _in_billing(stores.billing, wanted), "crm": _in_crm(stores.crm, wanted)}
-
-
-def _in_billing(rows: Rows, wanted: Mapping[str, set[str]]) -> set[Ref]:
-    owners = {row["customer_id"] for (table, _), row in rows.items() if table == "customers" and _named(row, wanted)}
-    named = wanted.get("customer_id", set())
-    return {
-        ref
-        for ref, row in rows.items()
-        if ref[0] in CATEGORIES["billing"] and (row["customer_id"] in owners or row["customer_id"].casefold() in named)
-    }
-
-
-def _in_crm(rows: Rows, wanted: Mapping[str, set[str]]) -> set[Ref]:
-    contacts = {key: row for (table, key), row in rows.items() if table == "contacts"}
-    found = {key for key, row in contacts.items() if _named(row, wanted)}
-    size = -1
-    while size != len(found):
-        size = len(found)
-        addresses = {(contacts[key]["email"] or "").casefold() for key in found} - {""}
-        targets = {contacts[key]["duplicate_of"] for key in found}
-        found |= {
-            key
-            for key, row in contacts.items()
-            if key in targets or row["duplicate_of"] in found or (row["email"] or "").casefold() in addresses
-        }
-    below = {ref for ref, row in rows.items() if ref[0] in {"cards", "activities"} and row["contact_id"] in found}
-    return {("contacts", key) for key in found} | below
-
-
-def _named(row: Row, wanted: Mapping[str, set[str]]) -> bool:
-    return any((row.get(kind) or "").casefold() in values for kind, values in wanted.items())
-
-
-def kept_until(rows: Rows, ref: Ref, today: date) -> date | None:
-    """The last day on which the law wants this record kept; None where it does not."""
-    table, row = ref[0], rows[ref]
-    if table == "payments":
-        invoice = ("invoices", str(row["invoice_id"]))
-        return kept_until(rows, invoice, today) if invoice in rows else None
-    if table != "invoices":
-        return None
-    issued = date.fromisoformat(row["issued_on"])
-    leap = (issued.month, issued.day) == (2, 29)
-    end = date(issued.year + KEPT_YEARS, issued.month, 28 if leap else issued.day) - timedelta(days=1)
-    return end if today <= end else None
-
-
-class World:
-    """The stores as they have to be, one request after another."""
-
-    def __init__(self, before: Stores, today: date) -> None:
-        self.stores = before.copy()
-        self.today = today
-
-    def carry_out(self, asked: Asked) -> Counts:
-        """Do all that a request asks for, and count what becomes of each record."""
-        counts = _nothing()
-        for system, refs in belonging(self.stores, asked.identifiers).items():
-            rows = self.stores.of(system)
-            kept = {ref: kept_until(rows, ref, self.today) for ref in refs}
-            for ref in sorted(refs):
-                ending = self._one(asked, rows, ref, kept[ref])
-                if ending:
-                    counts[system, ref[0]][ending] += 1
-        return counts
-
-    def _one(self, asked: Asked, rows: Rows, ref: Ref, kept: date | None) -> Ending | None:
-        row = rows[ref]
-        mark = row["suspended_by"]
-        if asked.action == "erase":
-            if kept:
-                row["restricted"] = True
-                return "retained_by_law", kept.isoformat()
-            remove(rows, ref)
-            return "erased", None
-        if asked.action == "suspend_use":
-            if mark is None:
-                suspend(row, f"{MARK}{asked.request_id}")
-            return "suspended", None
-        if not (mark or "").startswith(MARK):
-            return None  # resume_use touches, and counts, only what keshi had suspended
-        resume(row)
-        return "resumed", None
-
-    def take_over(self, asked: Asked, after: Stores) -> "Taken":
-        """What a request that was taken back has done before: read from the stores, and kept in the model.
-
-        Args:
-            asked: the request.
-            after: the stores after it; the model's own, if it is said to have done nothing.
-        """
-        taken = Taken(_nothing(), Counter(), [])
-        for system, refs in belonging(self.stores, asked.identifiers).items():
-            rows, now = self.stores.of(system), after.of(system)
-            kept = {ref: kept_until(rows, ref, self.today) for ref in refs}
-            for ref in sorted(refs):
-                ending = _partly(asked, rows[ref], now.get(ref), kept[ref])
-                if ending is None:
-                    taken.strange.append(ref)
-                elif ending[0] != OUTSIDE:
-                    taken.counts[system, ref[0]][ending] += 1
-                taken.changed[system] += not same(rows[ref], now.get(ref), but="duplicate_of")
-            for ref in refs - set(taken.strange):  # only now: retention looks at other records
-                if ref not in now:
-                    remove(rows, ref)
-                else:
-                    rows[ref].update({k: v for k, v in now[ref].items() if k != "duplicate_of"})
-        return taken
+"""System and category → how many records ended how. Every place is there."""
 
 
 @dataclass(frozen=True)
@@ -167,81 +33,99 @@ class Taken:
     """
 
     counts: Counts
-    changed: "Counter[str]"
+    changed: Counter[str]
     strange: list[Ref]
 
 
-def _partly(asked: Asked, old: Row, new: Row | None, kept: date | None) -> Ending | None:
-    """How one record of a request that was taken back has ended; None where no part of it leads there."""
-    mark = old["suspended_by"]
-    if asked.action == "resume_use" and not (mark or "").startswith(MARK):
-        return (OUTSIDE, None) if same(old, new, but="duplicate_of") else None
-    if same(old, new, but="duplicate_of"):
-        if kept and asked.action == "erase" and old["restricted"]:
-            return "retained_by_law", kept.isoformat()
-        return ("suspended" if asked.action == "suspend_use" and mark else LEFT), None
-    if asked.action == "erase" and not kept:
-        return ("erased", None) if new is None else None
-    wanted = dict(old)
-    if asked.action == "erase" and kept:
-        wanted["restricted"] = True
-        ending: Ending = ("retained_by_law", kept.isoformat())
-    elif asked.action == "suspend_use" and mark is None:
-        suspend(wanted, f"{MARK}{asked.request_id}")
-        ending = ("suspended", None)
-    elif asked.action == "resume_use":
-        resume(wanted)
-        ending = ("resumed", None)
-    else:
-        return None
-    return ending if same(wanted, new, but="duplicate_of") else None
+class World:
+    """The stores as they have to be."""
+
+    def __init__(self, before: Stores, today: date) -> None:
+        self.stores = before.copy()
+        self.today = today
+
+    def belonging(self, asked: Asked) -> dict[str, set[Ref]]:
+        """By system, the records of the person; a system that can do nothing about the request is left out."""
+        known = self._known(asked)
+        return {
+            system: rules.theirs(self.stores.of(system), known, asked)
+            for system, rules in RULES.items()
+            if asked.action in rules.actions and any(known.get(kind) for kind in rules.searched)
+        }
+
+    def _known(self, asked: Asked) -> Wanted:
+        """What the command names, and what the CRM says of the person beyond it: it is asked first."""
+        known: dict[str, set[str]] = {}
+        for identifier in asked.identifiers:
+            known.setdefault(identifier["type"], set()).add(identifier["value"].casefold())
+        contacts = self.stores.of("crm")
+        for kind, values in _CRM.learned(contacts, _CRM.theirs(contacts, known, asked)).items():
+            known.setdefault(kind, set()).update(values)
+        return known
+
+    def carry_out(self, asked: Asked) -> Counts:
+        """Do all that a request asks for, and count what becomes of each record."""
+        belonging = self.belonging(asked)
+        counts = _unable(asked, belonging)
+        for system, refs in belonging.items():
+            rules, rows = RULES[system], self.stores.of(system)
+            mine = {ref: rows[ref] for ref in refs if ref in rows}
+            before = copy.deepcopy(mine)
+            rules.carry_out(mine, refs, asked, self.today)
+            for ref in before.keys() - mine.keys():
+                rules.remove(rows, ref)
+            rows.update(mine)
+            counts |= _placed(system, rules.endings(before, mine, refs, asked, self.today))
+        return counts
+
+    def take_over(self, asked: Asked, after: Stores) -> Taken:
+        """What a request that was taken back has done before: read from the stores, and kept in the model.
+
+        Args:
+            asked: the request.
+            after: the stores after it; the model's own, if it is said to have done nothing.
+        """
+        belonging = self.belonging(asked)
+        taken = Taken(_unable(asked, belonging), Counter(), [])
+        for system, refs in belonging.items():
+            rules, rows = RULES[system], self.stores.of(system)
+            before, now = ({ref: some[ref] for ref in refs if ref in some} for some in (rows, after.of(system)))
+            wholly = copy.deepcopy(before)
+            rules.carry_out(wholly, refs, asked, self.today)
+            taken.counts.update(_placed(system, rules.endings(before, now, refs, asked, self.today)))
+            for ref in sorted(refs):
+                old, new, but = before.get(ref), now.get(ref), rules.own_column
+                taken.changed[system] += not same(old, new, but=but)
+                if any(same(wanted, new, but=but) for wanted in (old, wholly.get(ref))):
+                    self._take(system, ref, new)
+                else:
+                    taken.strange.append(ref)
+        return taken
+
+    def _take(self, system: str, ref: Ref, new: Row | None) -> None:
+        rules, rows = RULES[system], self.stores.of(system)
+        if new is not None:
+            rows[ref] = copy.deepcopy(rows.get(ref, {}) | {k: v for k, v in new.items() if k != rules.own_column})
+        elif ref in rows:
+            rules.remove(rows, ref)
 
 
-def _nothing() -> Counts:
-    return {(system, category): Counter() for system, names in CATEGORIES.items() for category in names}
+def _unable(asked: Asked, able: Collection[str]) -> Counts:
+    """What stands of the systems that can do nothing: the action is not theirs, or nobody knows what to search by."""
+    counts: Counts = {(system, category): Counter() for system, rules in RULES.items() for category in rules.categories}
+    for (system, _), endings in counts.items():
+        if system not in able:
+            endings["not_searchable" if asked.action in RULES[system].actions else "impossible", None] = 0
+    return counts
 
 
-def remove(rows: Rows, ref: Ref) -> None:
-    """Delete a record; the CRM itself cuts links that pointed at a contact."""
-    del rows[ref]
-    if ref[0] == "contacts":
-        for (table, _), row in rows.items():
-            if table == "contacts" and row["duplicate_of"] == ref[1]:
-                row["duplicate_of"] = None
-
-
-def suspend(row: Row, mark: str) -> None:
-    """Mark a record as out of use."""
-    row["suspended_by"] = mark
-    if "status" in row:
-        row["status"] = "suspended"
-    else:
-        row["suspended_at"] = SOME_TIME
-
-
-def resume(row: Row) -> None:
-    """Take the mark away."""
-    row["suspended_by"] = None
-    if "status" in row:
-        row["status"] = "active"
-    else:
-        row["suspended_at"] = None
-
-
-def same(wanted: Row | None, found: Row | None, *, but: str = "") -> bool:
-    """Whether a record is as the model says. `but` names a column that is looked at elsewhere."""
-    if wanted is None or found is None:
-        return wanted is found
-    return wanted.keys() == found.keys() and all(k == but or _equal(wanted[k], found[k]) for k in wanted)
-
-
-def _equal(wanted: Any, found: Any) -> bool:
-    return found is not None if wanted == SOME_TIME else bool(wanted == found)
+def _placed(system: str, counts: Mapping[str, Counter[Ending]]) -> Counts:
+    return {(system, category): endings for category, endings in counts.items()}
 
 
 def differing(model: Stores, after: Stores) -> Iterator[tuple[str, Ref]]:
     """Records that are not as the model says, also those that nobody planned."""
-    for system in CATEGORIES:
+    for system in RULES:
         wanted, found = model.of(system), after.of(system)
         for ref in sorted(wanted.keys() | found.keys()):
             if not same(wanted.get(ref), found.get(ref)):

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from .model import CATEGORIES, LEFT, Asked, Counts, Taken, World, belonging, differing
+from .model import RULES, Counts, Taken, World, differing
+from .rules import LEFT, Asked
 from .stores import Ref, Stores
 
 Record = dict[str, Any]
@@ -195,7 +196,7 @@ def _people(evidence: Evidence, records: Mapping[str, Record], found: Judgement)
 
 
 def _own(owners: dict[tuple[str, Ref], str], world: World, asked: Asked) -> None:
-    for system, refs in belonging(world.stores, asked.identifiers).items():
+    for system, refs in world.belonging(asked).items():
         for ref in refs:
             owners[system, ref] = asked.request_id
 
@@ -209,7 +210,7 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
     if record["action"] != request.asked.action:
         found.add(found.false, request_id, "the record is about another action")
     said = _said(record)
-    if said.keys() != {(system, category) for system, names in CATEGORIES.items() for category in names}:
+    if said.keys() != {(system, category) for system, rules in RULES.items() for category in rules.categories}:
         found.add(found.wrong_counts, request_id, "a system or category is missing in the record")
         return
     outcomes = {outcome for endings in said.values() for outcome, _ in endings}
@@ -223,17 +224,18 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
         return
     if not request.withdrawn:
         found.add(found.false, request_id, "nobody took it back, and the record says so")
-    if request.untouched and outcomes != {"not_started"}:
+    if request.untouched and outcomes - {"impossible"} != {"not_started"}:
         found.add(found.false, request_id, "it was taken back before it came, and was begun")
     # One that says that it did nothing leaves the model as it is: the look at the stores in the end will tell.
-    taken = world.take_over(request.asked, after if outcomes & _DONE else world.stores.copy())
-    _compare_withdrawn(request_id, taken, said, record, found)
     done = bool(outcomes & _DONE)
+    asked = any(n for endings in said.values() for (outcome, _), n in endings.items() if outcome == "not_found")
+    taken = world.take_over(request.asked, after if done or asked else world.stores.copy())
+    _compare_withdrawn(request_id, taken, said, record, found)
     found.taken_back["untouched" if not done else "partly" if "not_started" in outcomes else "wholly"] += 1
 
 
 def _verdict(outcomes: set[str], *, residue: bool) -> str:
-    if "not_started" in outcomes and outcomes <= {"not_started", "not_found"}:
+    if "not_started" in outcomes and outcomes <= {"not_started", "not_found", "not_searchable", "impossible"}:
         return "withdrawn"
     if outcomes == {"not_found"}:
         return "no_data_held"
@@ -274,12 +276,15 @@ def _compare_withdrawn(request_id: str, taken: Taken, said: Counts, record: Reco
         why = f"{len(taken.strange)} records in a state that it cannot have left"
         found.add(found.false, request_id, why)
     begun = {system["system"] for system in record["systems"] if system.get("checked_at")}
-    for system in CATEGORIES.keys() - begun:
+    for system in RULES.keys() - begun:
         if taken.changed[system]:
             found.add(found.false, request_id, f"{system} was not begun, and {taken.changed[system]} records changed")
     for place, counts in taken.counts.items():
         expected = Counter({("not_started" if o == LEFT else o, until): n for (o, until), n in counts.items()})
-        if place[0] not in begun:
+        unsearched = ("not_searchable", None) in expected
+        if ("impossible", None) in expected or (unsearched and ("not_searchable", None) in said[place]):
+            pass
+        elif place[0] not in begun:
             expected = Counter({("not_started", None): 0})
         elif not expected:
             expected = Counter({("not_found", None): 0})

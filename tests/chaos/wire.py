@@ -12,7 +12,7 @@ from uuid import UUID
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from .model import Asked
+from .rules import Asked
 
 KINDS = {"erase": "EraseSubject", "suspend_use": "SuspendUse", "resume_use": "ResumeUse"}
 _SEND_SECONDS = 60.0

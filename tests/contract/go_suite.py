@@ -18,7 +18,8 @@ from keshi.orchestrator.go import BeginInvalid, GoService
 from keshi.orchestrator.ledger.port import Batch, Ledger
 from keshi.schemas.commands import Action, Decision
 from keshi.schemas.identifiers import Identifier
-from keshi.schemas.tasks import Begin, BeginRequest, Found, Go, Mode, Stop, TaskRef, UnwrapRequest, Wait
+from keshi.schemas.tasks import Begin, Found, Go, Mode, Stop, TaskRef, Wait
+from kit import asking
 from kit.seeding import HANAKO, PARTITIONS, WHERE, Seeder, new_keys, plan
 
 POLICY = Policy(lease_seconds=30, max_acts=2, recheck_seconds=5)
@@ -44,7 +45,7 @@ def question(request_id: str, *found: Found, attempt: int = 1, system: str = "bi
 
 
 def ask(go: GoService, *questions: Begin, caller: str = "billing") -> tuple[Any, ...]:
-    return go.begin(caller, BeginRequest(tasks=questions)).tasks
+    return asking.begin(go, caller, *questions)
 
 
 def evidence_of(seed: Seeder, request_id: str) -> Any:
@@ -53,8 +54,7 @@ def evidence_of(seed: Seeder, request_id: str) -> Any:
 
 
 def unwrap(go: GoService, caller: str, *refs: tuple[str, str, int]) -> Any:
-    asked = tuple(TaskRef(request_id=r, system=s, attempt=a) for r, s, a in refs)
-    return go.unwrap(caller, UnwrapRequest(tasks=asked)).tasks
+    return asking.unwrap(go, caller, *(TaskRef(request_id=r, system=s, attempt=a) for r, s, a in refs))
 
 
 class GoSuite:

@@ -13,7 +13,8 @@ from keshi.schemas.identifiers import Identifier
 from keshi.schemas.outcomes import CategoryOutcome, Outcome, Verdict
 from keshi.schemas.reports import Intent
 from keshi.schemas.requests import TaskStatus
-from keshi.schemas.tasks import Found, TaskRef, UnwrapRequest
+from keshi.schemas.tasks import Found, TaskRef
+from kit.asking import unwrap
 from kit.samples import cloudevent, command, inventory
 from kit.world import World, lasting_policy
 
@@ -84,7 +85,7 @@ def test_resuming_lifts_what_we_suspended_and_nothing_else(world: World) -> None
     world.send(cloudevent(second, "ResumeUse"))
     task = world.task(second["request_id"], "shop")
     ref = TaskRef(request_id=task.request_id, system="shop", attempt=1)
-    remembered = world.go.unwrap("shop", UnwrapRequest(tasks=(ref,))).tasks[0].remembered
+    remembered = unwrap(world.go, "shop", ref)[0].remembered
     assert [f.ref for f in remembered] == ["p1"]
     go = world.begin(task, [("profile", "p1"), ("profile", "p2")])
     assert [f.ref for f in go.union] == ["p1"], "the guard on our side as well"
@@ -110,7 +111,7 @@ def test_resuming_waits_for_the_suspension_and_lifts_what_that_one_did(world: Wo
     world.work(first["request_id"], "mail", [])
     task = world.task(second["request_id"], "shop")
     ref = TaskRef(request_id=task.request_id, system="shop", attempt=1)
-    assert [f.ref for f in world.go.unwrap("shop", UnwrapRequest(tasks=(ref,))).tasks[0].remembered] == ["p1"]
+    assert [f.ref for f in unwrap(world.go, "shop", ref)[0].remembered] == ["p1"]
     world.work(second["request_id"], "shop", [("profile", "p1")])
     world.work(second["request_id"], "mail", [])
     assert world.answer(second["request_id"], "RequestClosed")["closure"]["verdict"] == "fulfilled"
@@ -283,7 +284,7 @@ def test_a_source_of_identifiers_is_asked_first_and_what_it_learned_is_sealed_fo
         world.report(world.completed(task, go, Outcome.NOT_FOUND))
         calls = world.task(rid, "calls")
         ref = TaskRef(request_id=rid, system="calls", attempt=1)
-        assert world.go.unwrap("calls", UnwrapRequest(tasks=(ref,))).tasks[0].identifiers == (phone,)
+        assert unwrap(world.go, "calls", ref)[0].identifiers == (phone,)
         world.report(world.completed(calls, world.begin(calls, [("recordings", "r1")])))
         world.work(rid, "mail", [("contacts", "k1")], attempt=2)
         world.answer(rid, "RequestClosed")
@@ -332,7 +333,7 @@ def test_a_request_about_items_reaches_those_alone_and_names_them_nowhere(shop_o
     world.send(cloudevent(data))
     task = world.task(rid, "shop")
     ref = TaskRef(request_id=rid, system="shop", attempt=1)
-    assert world.go.unwrap("shop", UnwrapRequest(tasks=(ref,))).tasks[0].items == ("orders:o-1", "orders:o-3")
+    assert unwrap(world.go, "shop", ref)[0].items == ("orders:o-1", "orders:o-3")
     go = world.begin(task, [("orders", "o-1"), ("orders", "o-2")])
     assert [(f.category, f.ref) for f in go.union] == [("orders", "o-1")]
     world.report(world.completed(task, go, outcomes=(outcome("orders", outcome="erased", count=1),)))

@@ -126,6 +126,7 @@ def test_one_trace_goes_from_the_command_to_the_closure(
         request_id = json.loads(done.stdout)["request_id"]
         until(lambda: {f"keshi.{stage}" for stage in Stage} <= {span.name for _, span in collector.spans()})
         wanted = {Metric.COMMANDS, Metric.TASKS, Metric.REPORTS, Metric.BEGINS, Metric.TASKS_ENDED, Metric.CLOSURES}
+        wanted.add(Metric.LAG)
         until(lambda: wanted <= {metric.name for metric in collector.metrics()})
     spans = collector.spans()
     assert len({span.trace_id for _, span in spans}) == 1

@@ -164,7 +164,7 @@ class Seeder:
             state = evolve(state, event, tx.now)
             batch.events.append(EventRow(state.request_id, state.sequence, event.kind, event.model_dump_json()))
         batch.states.append((state, state.next_due()))
-        noted = notes(state, happened, lambda: Plan.model_validate_json(next(iter(batch.plans.values()))))
+        noted = notes(state, happened, lambda _: Plan.model_validate_json(next(iter(batch.plans.values()))))
         if noted is not None:
             batch.notes.append(noted)
         tx.write(batch)

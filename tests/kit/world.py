@@ -34,7 +34,8 @@ from keshi.schemas.envelope import wrap
 from keshi.schemas.inventory import Inventory
 from keshi.schemas.outcomes import CategoryOutcome, Outcome
 from keshi.schemas.reports import UNSIGNED, Completed, Failed, HandlerVersion, Intent, TasksReported, signed
-from keshi.schemas.tasks import Begin, BeginRequest, Found, Go, Mode, Task
+from keshi.schemas.tasks import Begin, Found, Go, Mode, Task
+from kit import asking
 
 PARTITIONS = 2
 HANDLER = HandlerVersion(name="tests.Handler", version="1.0")
@@ -197,7 +198,7 @@ class World:
             searched=("email",),
             **change,
         )
-        return self.go.begin(task.system, BeginRequest(tasks=(question,))).tasks[0]
+        return asking.begin(self.go, task.system, question)[0]
 
     def completed(self, task: Task, go: Go, outcome: Outcome = Outcome.ERASED, **change: Any) -> Completed:
         """A signed report: all of the union ended alike, what was not found is said so."""

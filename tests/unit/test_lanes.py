@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keshi.orchestrator.stream.heartbeat import Heartbeat
-from keshi.orchestrator.stream.lanes import MAX_RUN_BYTES, Held
+from keshi.orchestrator.stream.lanes import FEW, MAX_RUN_BYTES, Held, next_turn
 from keshi.orchestrator.stream.port import Lane, Record
 
 LANE = Lane("reports", 3)
@@ -96,3 +96,39 @@ def test_each_kind_of_standstill_is_unhealthy_and_ends() -> None:
 
     beat.fail("AnyError")
     assert not beat.healthy()
+
+
+def test_lag_is_what_lies_between_a_lane_and_the_end_of_its_log() -> None:
+    """Of lanes in hand alone, and never below nothing: the end was seen a while ago."""
+    beat = Heartbeat()
+    beat.moved(LANE, 5)
+    beat.ends(LANE, 12)
+    beat.ends(Lane("commands", 0), 3)
+    assert beat.vitals().behind == {LANE: 7}
+    beat.moved(LANE, 20)
+    assert beat.vitals().behind == {LANE: 0}
+    beat.dropped(LANE)
+    assert not beat.vitals().behind
+
+
+def test_what_is_begun_is_ended_before_more_is_begun() -> None:
+    """Reports have the turn; commands wait for them, but not for good, and then a few of them are taken."""
+    commands, reports = Held(Lane("commands", 0), next=0, ready=True), Held(LANE, next=0, ready=True)
+    lanes = [commands, reports]
+    assert next_turn(lanes, 0.0, 2.0, 500) is None
+    commands.put(Record(commands.lane, 0, b"", None, (), 0))
+    commands.turn_at = 10.0
+    assert next_turn(lanes, 10.0, 2.0, 500) == (commands, 500)
+    reports.put(record(0))
+    reports.turn_at = 10.0
+    assert next_turn(lanes, 11.0, 2.0, 500) == (reports, 500)
+    assert next_turn(lanes, 12.5, 2.0, 500) == (commands, FEW)
+    reports.ready = False
+    assert next_turn(lanes, 12.5, 2.0, 500) == (commands, 500)
+
+
+def test_lanes_of_one_kind_have_their_turns_in_order() -> None:
+    first, second = (Held(Lane("reports", p), next=0, ready=True) for p in (1, 0))
+    for held in (first, second):
+        held.put(Record(held.lane, 0, b"", None, (), 0))
+    assert next_turn([first, second], 0.0, 2.0, 500) == (first, 500)

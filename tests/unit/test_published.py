@@ -185,7 +185,8 @@ def test_what_the_code_reads_the_schema_allows(kind: str, data: st.DataObject) -
 BARE = """
 import importlib, pkgutil, sys
 
-BLOCKED = {"faust", "mode", "aiokafka", "fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "psycopg", "boto3"}
+BLOCKED = {"faust", "mode", "aiokafka", "fastapi", "starlette", "uvicorn", "uvloop"}
+BLOCKED |= {"sqlalchemy", "alembic", "psycopg", "boto3"}
 
 class Lacks:
     def find_spec(self, name, path=None, target=None):

@@ -21,6 +21,7 @@ from keshi.schemas.outcomes import CategoryOutcome, Outcome
 from keshi.schemas.reports import UNSIGNED, Completed, Failed, HandlerVersion, Intent, Left, signed
 from keshi.schemas.requests import Coordinates, RequestStatus, TaskStatus
 from keshi.schemas.tasks import Begin, Found, Mode
+from keshi.schemas.writing import whole
 from kit.samples import inventory
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -259,6 +260,14 @@ class Machine(RuleBasedStateMachine):
     def the_projection_is_what_the_events_lead_to(self) -> None:
         assert replay(RID, 0, self.history) == self.state
         assert self.state.sequence == len(self.history)
+
+    @invariant()
+    def what_is_kept_can_be_read_again(self) -> None:
+        if self.history:
+            assert [ev.EVENTS.validate_json(whole(e)) for e, _ in self.history[-3:]] == [
+                e for e, _ in self.history[-3:]
+            ]
+        assert State.model_validate_json(self.state.stored()) == self.state.model_copy(update={"case": None})
 
     @invariant()
     def nothing_waits_silently(self) -> None:

@@ -1,6 +1,7 @@
 """Sealed texts and canonical bytes: what we write by the shortest way is what the libraries made for it write."""
 
 import base64
+import hmac
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from joserfc import jwe
 from joserfc.jwk import OctKey
 
-from keshi.runtime.sealing import Key, SealBroken
+from keshi.runtime.sealing import Derivation, Key, KeyRing, Mac, SealBroken, WrappedKey
 from keshi.schemas.base import MAX_SAFE_INTEGER, canonical
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -21,6 +22,12 @@ LEAVES = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | TEXT
 )
+DERIVED = "280381d0eed1d9e547617373e58a10b9d9e77eb2fa601409b755c911212be451"
+SEALED = (
+    "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..4O0OABHMYG1kQ6hB."
+    "MeLOnGlmf3FqvwtT9EEaQ25EIc6A0wUdJWfEdmyP0XS2wh-ZHItMIlerJQ.g2s22w4ip83P-Rt86HvDOg"
+)
+WRAPPED = "42f9747091b2de7a2487d1975b11afa7a44cdbf74f49eff1c87626ee0c3aa9aa5017b573a1e2218f"
 TREES = st.recursive(LEAVES, lambda t: st.lists(t, max_size=4) | st.dictionaries(TEXT, t, max_size=4), max_leaves=12)
 
 
@@ -71,3 +78,31 @@ def test_the_header_of_a_sealed_text_chooses_nothing(header: dict[str, str]) -> 
 def test_what_is_no_sealed_text_breaks_in_one_way(text: str) -> None:
     with pytest.raises(SealBroken):
         Key.random().open(text)
+
+
+@given(st.binary(min_size=32, max_size=32), st.text(max_size=40), st.binary(max_size=300))
+def test_what_is_made_ready_once_gives_what_the_libraries_give(raw: bytes, purpose: str, text: bytes) -> None:
+    """The derivation is one of RFC 5869, in one go or in two; the tag is one of RFC 2104."""
+    key = Key(raw)
+    made, tag = Derivation(key), Mac(key)
+    for _ in range(2):
+        assert made.derive(purpose).raw == key.derive(purpose).raw
+        assert tag.hex(text) == hmac.new(raw, text, "sha256").hexdigest()
+
+
+def test_what_was_sealed_long_ago_is_opened_still() -> None:
+    """Keys come out as they always did, and a text of the first version opens under them."""
+    key = Key(bytes(range(32)))
+    assert key.derive("system/billing").raw.hex() == DERIVED
+    assert Derivation(key).derive("system/billing").raw.hex() == DERIVED
+    assert key.derive("system/billing").open(SEALED) == [{"type": "customer_id", "value": "C-000417"}]
+    ring = KeyRing("k1", {"k1": key})
+    assert ring.unwrap(WrappedKey("k1", bytes.fromhex(WRAPPED)), "4711").raw == bytes(32)
+
+
+@pytest.mark.parametrize("change", [("-", "+"), ("_", "/")])
+def test_one_alphabet_is_taken(change: tuple[str, str]) -> None:
+    key = Key.random()
+    sealed = next(s for s in iter(lambda: key.seal("x"), None) if change[0] in s)
+    with pytest.raises(SealBroken):
+        key.open(sealed.replace(*change))

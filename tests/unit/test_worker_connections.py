@@ -1,6 +1,7 @@
 """Connections to the API: kept, replaced when the server has closed them, and with nothing told of what was sent."""
 
 import ipaddress
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -140,6 +141,97 @@ def test_a_connection_that_the_server_has_closed_is_no_answer_and_then_a_new_one
         made.send("POST", "/", b"")
     assert made.send("POST", "/", b"").status == 200
     made.close()
+
+
+@contextmanager
+def saying(*answers: bytes) -> Iterator[int]:
+    """The port of a server that says these bytes, one to each request of one connection, and then hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                for answer in answers:
+                    connection.recv(65_536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ncontent-length:5\r\n\r\nhello",
+        b"HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nTrailer: t\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+)
+def test_an_answer_ends_where_it_says_it_does(answer: bytes) -> None:
+    with saying(answer, answer) as port:
+        made = Connections(f"http://127.0.0.1:{port}", {}, timeout=5, keep=60)
+        for _ in range(2):
+            reply = made.send("POST", "/", b"x")
+            assert (reply.status, reply.body) == (200, b"hello")
+        made.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+)
+def test_a_connection_that_the_server_means_to_close_is_not_used_again(answer: bytes) -> None:
+    with saying(answer) as port:
+        made = Connections(f"http://127.0.0.1:{port}", {}, timeout=5, keep=60)
+        assert made.send("POST", "/", b"x").body == b"hello"
+    with pytest.raises(NoAnswerError, match=r"^ConnectionRefusedError$"):
+        made.send("POST", "/", b"x")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 oops\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 40_000,
+        b"HTTP/1.1 200 " + b"o" * 200_000,
+    ],
+)
+def test_what_is_no_whole_answer_is_none(answer: bytes) -> None:
+    with saying(answer) as port:
+        made = Connections(f"http://127.0.0.1:{port}", {}, timeout=5, keep=60)
+        with pytest.raises(NoAnswerError, match=r"^\w+$"):
+            made.send("POST", "/", b"x")
+        made.close()
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_an_answer_that_has_no_body_ends_with_its_head(status: bytes) -> None:
+    with saying(b"HTTP/1.1 " + status + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello") as port:
+        made = Connections(f"http://127.0.0.1:{port}", {}, timeout=5, keep=60)
+        assert made.send("POST", "/", b"x").body == b""
+        assert made.send("POST", "/", b"x").body == b"hello"
+        made.close()
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_longer_than_was_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        made = Connections(f"http://127.0.0.1:{listening.getsockname()[1]}", {}, timeout=0.1, keep=60)
+        with pytest.raises(NoAnswerError, match=r"^TimeoutError$"):
+            made.send("POST", "/", b"x")
 
 
 def test_nobody_there_is_no_answer() -> None:

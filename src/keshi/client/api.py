@@ -28,7 +28,9 @@ from keshi.schemas.tasks import Begin, BeginRequest, BeginResponse, TaskRef, Unw
 KEEPALIVE_SECONDS: Final = 4.0
 """Shorter than the 5 s after which uvicorn closes an idle connection."""
 TRIES: Final = 4
-BACKOFF: Final = wait_exponential_jitter(multiplier=0.1, max=2, jitter=0.2)
+FIRST_PAUSE: Final = 0.1
+"""Seconds before the second try; `BACKOFF` is before those that follow."""
+BACKOFF: Final = wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2)
 MAX_SERVER_WAIT: Final = 5.0
 """Seconds that a `Retry-After` of the API can make us wait within one call."""
 _OK = 200
@@ -127,18 +129,25 @@ class WorkerApi:
 
     def _post(self, path: str, body: BaseModel, kind: type[M], tries: int = TRIES) -> M:
         content = body.model_dump_json(exclude_none=True).encode()
-        for attempt in Retrying(
+        try:
+            return self._send(path, content, kind)
+        except ApiUnavailableError as e:
+            if tries <= 1 or self._stopping.wait(max(FIRST_PAUSE, min(e.after, MAX_SERVER_WAIT))):
+                raise
+        # Only now: to count tries costs more than to read an answer, and nearly all calls get one at once.
+        retrying = Retrying(
             retry=retry_if_exception_type(ApiUnavailableError),
             stop=(
-                stop_after_attempt(tries) | stop_before_delay(self._timeout * 3) | stop_when_event_set(self._stopping)
+                stop_after_attempt(tries - 1)
+                | stop_before_delay(self._timeout * 2)
+                | stop_when_event_set(self._stopping)
             ),
             wait=_wait,
             sleep=sleep_using_event(self._stopping),
             reraise=True,
-        ):
-            with attempt:
-                return self._send(path, content, kind)
-        raise AssertionError  # pragma: no cover - Retrying returns or raises
+        )
+        answer: M = retrying(self._send, path, content, kind)
+        return answer
 
     def _send(self, path: str, content: bytes, kind: type[M]) -> M:
         try:

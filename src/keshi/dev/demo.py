@@ -1,6 +1,6 @@
-"""`keshi dev demo`: erase sample people from two running systems, then look whether they are gone.
+"""`keshi dev demo`: erase sample people from five running systems, then look whether they are gone.
 
-The look is not keshi's: it reads both stores by itself, before and after, and knows nothing of handlers.
+The look is not keshi's: it reads all stores by itself, before and after, and knows nothing of handlers.
 """
 
 import json

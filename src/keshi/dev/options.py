@@ -31,6 +31,7 @@ class UpOptions:
         commands_retention_ms: how long `commands` keeps a message; None keeps the default.
         commands_segment_ms: how long a segment of `commands` is written to; None keeps the default.
         slow_ms: each reference system with a process of its own waits so long before each write.
+        partner_ms: a partner of the marketing tool takes so long to take somebody from its list.
         env: further environment of keshi's processes; it wins over everything else. Tuning such as
             `KESHI_LEASE_SECONDS` may stand here or in the environment of this process.
     """
@@ -50,6 +51,7 @@ class UpOptions:
     commands_retention_ms: int | None = None
     commands_segment_ms: int | None = None
     slow_ms: int = 0
+    partner_ms: int = 0
     env: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
 
 
@@ -58,7 +60,7 @@ class DemoOptions:
     """How the demo runs.
 
     Attributes:
-        people: how many sample people both systems hold; the commands need 40 of them.
+        people: how many sample people the systems hold; the commands need 40 of them.
         seconds: in so much time all requests have to be closed.
         env: further environment of keshi's processes.
     """

@@ -259,6 +259,7 @@ class Stack:
             fresh=self.sample.fresh,
             start=self._run,
             slow_ms=self.options.slow_ms,
+            partner_ms=self.options.partner_ms,
             inventory=self.inventory,
         )
         settled = reference.SETTLE[name](site)

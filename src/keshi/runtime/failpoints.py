@@ -1,7 +1,8 @@
 """Named places at which a test can kill or freeze a process. They exist in development alone.
 
 `KESHI_FAILPOINTS_DIR` names a directory; a file there called after the failpoint, with the text `kill` or
-`stop`, arms it for one hit: the process that gets to rename the file sends itself SIGKILL or SIGSTOP.
+`stop`, arms it for one hit: the process that gets to rename the file sends itself SIGKILL or SIGSTOP. A file called
+`<failpoint>.<pid>` is for that process alone.
 """
 
 import os
@@ -48,11 +49,13 @@ def hit(name: str) -> None:
     """Die or freeze here, if this failpoint is armed and no other process was quicker."""
     if _directory is None:
         return
-    armed = _directory / name
-    try:
-        what = armed.read_text(encoding="ascii").strip()
-        armed.rename(_directory / f"{name}.hit.{os.getpid()}")
-    except OSError:
+    pid = os.getpid()
+    for armed in (_directory / f"{name}.{pid}", _directory / name):
+        try:
+            what = armed.read_text(encoding="ascii").strip()
+            armed.rename(_directory / f"{name}.hit.{pid}")
+        except OSError:
+            continue
+        os.kill(pid, _SIGNALS[what])
+        time.sleep(0.1)  # in a process of many threads, this one may go on for a moment before the signal takes effect
         return
-    os.kill(os.getpid(), _SIGNALS[what])
-    time.sleep(0.1)  # in a process of many threads, this one may go on for a moment before the signal takes effect

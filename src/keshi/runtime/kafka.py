@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -12,6 +13,7 @@ from kafka.partitioner.default import murmur2
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 
 MAX_MESSAGE_BYTES = 1_000_000
+_HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
@@ -140,6 +142,20 @@ class Sent:
     offset: int
 
 
+def send(producer: KafkaProducer, message: Outgoing) -> Any:
+    """Send one message.
+
+    Returns:
+        The future of kafka-python: ends with where the message stands, or with why it does not.
+
+    Raises:
+        KafkaError: nothing was sent.
+    """
+    return producer.send(
+        message.topic, value=message.value, key=message.key, partition=message.partition, headers=_HEADERS
+    )
+
+
 def send_all(producer: KafkaProducer, messages: Sequence[Outgoing], seconds: float = 30) -> list[Sent | None]:
     """Send messages and wait for each one's own future: `flush` does not raise for a message that failed.
 
@@ -147,17 +163,9 @@ def send_all(producer: KafkaProducer, messages: Sequence[Outgoing], seconds: flo
         For each message where it stands, or None where its future failed or did not end in time.
     """
     futures = []
-    for m in messages:
+    for message in messages:
         try:
-            futures.append(
-                producer.send(
-                    m.topic,
-                    value=m.value,
-                    key=m.key,
-                    partition=m.partition,
-                    headers=[("content-type", b"application/cloudevents+json; charset=UTF-8")],
-                )
-            )
+            futures.append(send(producer, message))
         except KafkaError:
             futures.append(None)
     done: list[Sent | None] = []
@@ -170,6 +178,7 @@ def send_all(producer: KafkaProducer, messages: Sequence[Outgoing], seconds: flo
     return done
 
 
+@lru_cache(maxsize=10_000)  # a request is asked about a dozen times, and murmur2 is written in Python
 def partition_of(request_id: str, partitions: int) -> int:
     """The partition a request belongs to for life: murmur2 of its id, as Kafka's own partitioner does."""
     return int((murmur2(request_id.encode()) & 0x7FFFFFFF) % partitions)

@@ -76,10 +76,12 @@ class Metric(StrEnum):
     QUARANTINED = "keshi.quarantined"
     OVERDUE = "keshi.requests.overdue"
     OLDEST_TASK = "keshi.tasks.oldest"
+    LAG = "keshi.lag"
 
 
 GAUGES: Final = {
     Metric.OLDEST_TASK: ("s", "Age of the oldest open task, by system."),
+    Metric.LAG: ("{message}", "Messages that are still to be taken, by stage or system, and partition."),
 }
 COUNTERS: Final = {
     Metric.COMMANDS: ("{command}", "Commands read, by what became of them."),
@@ -123,7 +125,7 @@ class Telemetry:
     def count(self, metric: Metric, number: int = 1, **attributes: Value | None) -> None:
         """Add to a counter."""
 
-    def gauge(self, metric: Metric, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
+    def gauge(self, metric: Metric, read: Callable[[], Iterable[tuple[float, Mapping[str, Value]]]]) -> None:
         """Have a gauge read now and then: values, each with its attributes. `read` must be quick."""
 
     def close(self) -> None:
@@ -208,7 +210,7 @@ class _Telling(Telemetry):
         with self._harmless():
             self._counters[metric].add(number, _allowed(attributes))
 
-    def gauge(self, metric: Metric, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
+    def gauge(self, metric: Metric, read: Callable[[], Iterable[tuple[float, Mapping[str, Value]]]]) -> None:
         from opentelemetry.metrics import Observation  # noqa: PLC0415
 
         def observe(_: "CallbackOptions") -> "Iterable[Observation]":

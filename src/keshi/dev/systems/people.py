@@ -24,7 +24,7 @@ MANUAL = "manual"
 
 KNOWN_EMAIL = "hanako.keshi@customer.example"
 KNOWN_CUSTOMER_ID = "C-000001"
-"""The first person, named in the published example command: in both systems, and with no invoice that the law
+"""The first person, named in the published example command: in all systems, and with no invoice that the law
 still wants kept, so that an erasure can be complete."""
 
 _MARKED_AT = datetime(2026, 1, 15, 3, 0, tzinfo=UTC)

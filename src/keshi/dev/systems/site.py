@@ -40,6 +40,7 @@ class Site:
         fresh: nobody is in it yet: fill it, and sweep away what an interrupted start left behind.
         start: see there.
         slow_ms: what runs as a process waits so long before each write.
+        partner_ms: a partner of the company takes so long to do what it is asked for.
         inventory: of the environment, for those that hold their settings against it.
     """
 
@@ -50,6 +51,7 @@ class Site:
     fresh: bool
     start: Start
     slow_ms: int = 0
+    partner_ms: int = 0
     inventory: Path | None = None
 
     def secret_file(self, name: str) -> Path:

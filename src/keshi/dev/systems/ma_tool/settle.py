@@ -27,7 +27,8 @@ def settle(site: Site) -> Settled:
         store.seed(data, site.people)
     port = places.free_port()
     url, token_file = f"http://127.0.0.1:{port}", site.secret_file(f"{SYSTEM}.token")
-    argv = ma_tool.command(data, port, token_file, ma_tool.Pace(slow_ms=site.slow_ms))
+    pace = ma_tool.Pace(slow_ms=site.slow_ms, partner_ms=site.partner_ms)
+    argv = ma_tool.command(data, port, token_file, pace)
     site.start(PartSpec(SYSTEM, tuple(argv), site.directory / f"{SYSTEM}.log", cwd=site.directory), f"{url}/healthz")
     return Settled(
         system=SYSTEM,
