@@ -23,6 +23,7 @@ from keshi.orchestrator.ledger.port import (
     Passing,
 )
 from keshi.orchestrator.ledger.postgres import connect
+from keshi.orchestrator.ledger.wire import Statement
 from keshi.runtime.settings import ConfigurationError
 from kit.seeding import request_in
 
@@ -124,7 +125,9 @@ class TestPostgresLedger(LedgerSuite):
 
     def test_readers_cannot_write(self, ledger: Ledger) -> None:
         with pytest.raises(LedgerError), ledger.reader() as view:
-            view._c.execute(text("DELETE FROM keys"), {})  # type: ignore[attr-defined] # past the port
+            view._c.execute(Statement("DELETE FROM keys"), {})  # type: ignore[attr-defined] # past the port
+        with pytest.raises(LedgerError), ledger.reader() as view:
+            view._asking.execute(text("DELETE FROM keys"), {})  # type: ignore[attr-defined] # as above
 
     def test_states_of_many_requests_are_one_statement(self, ledger: Ledger) -> None:
         ids = [request_in(0) for _ in range(50)]
