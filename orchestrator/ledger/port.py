@@ -259,7 +259,11 @@ class Cycle(Protocol):
     def numbers(self, count: int) -> Iterator[int]:
         """Acceptance numbers, rising over all partitions."""
 
-    def write(self, batch: Batch) -> None: ...
+    def write(self, batch: Batch) -> None:
+        """Write it, by the end of the transaction at the latest."""
+
+    def written(self) -> None:
+        """Wait until all of it is written and nothing is left but to commit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,9 @@ class PostgresCycle(CycleReading):
             alike = {"now": self.now, "stage": self._position.stage, "partition": self._p}
             _write(self._session, found, alike)
 
+    def written(self) -> None:
+        self._session.wait()
+
 
 class PostgresBegins(Reading):
     """`Begins` on PostgreSQL."""

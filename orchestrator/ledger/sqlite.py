@@ -343,6 +343,9 @@ class SqliteCycle(CycleReading):
     def write(self, batch: port.Batch) -> None:
         _write(self._c, sections(batch), {"now": self.now, "stage": self._position.stage, "partition": self._p})
 
+    def written(self) -> None:
+        """It is."""
+
 
 class SqliteBegins(Reading):
     """`Begins` on SQLite."""

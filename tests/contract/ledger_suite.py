@@ -215,6 +215,17 @@ class LedgerSuite:
             pass
         assert refused.value.next_offset == 3
 
+    def test_what_cannot_be_written_is_known_before_the_end_to_whoever_waits_for_it(self, ledger: Ledger) -> None:
+        """Who has to know how long it took must not be told by the commit."""
+        write(ledger, Batch(events=[EventRow("r", 1, "closed", "{}")]))
+        position = take(ledger)
+        reached: list[int] = []
+        with pytest.raises(Raced), ledger.cycle(position, position.next) as tx:  # noqa: PT012 - which line raises is the question
+            tx.write(Batch(events=[EventRow("r", 1, "closed", "{}")]))
+            tx.written()
+            reached.append(1)
+        assert not reached
+
     def test_a_cycle_that_decides_at_home_needs_that_lane_too(self, ledger: Ledger, other: Ledger) -> None:
         """Commands move; whose requests are decided stands still, and has to be ours."""
         commands, home = take(ledger, "commands"), take(ledger, start=7)
