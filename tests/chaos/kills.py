@@ -279,6 +279,7 @@ def _kill_the_rest(going: Run) -> None:
     rest = tuple(Point(f"outside.{name}", name, "outside") for name in ours if not going.killed[name])
     if rest:
         going.round(Round(rest, withdraw=False))
+    going.say(f"killed: {', '.join(f'{name} {going.killed[name]}' for name in ours)}")
 
 
 def _withdraw_early(going: Run, hits: int) -> list[tuple[Case, int, int]]:
