@@ -36,7 +36,7 @@ def made(model: Callable[P, M], *_: P.args, **fields: P.kwargs) -> M:
     return found
 
 
-def changed(model: M, **fields: Any) -> M:
+def changed(model: M, fields: Mapping[str, Any]) -> M:
     """A copy with other values in these fields. They are not checked."""
     found: M = _filled(type(model), {**model.__dict__, **fields}, model.__pydantic_fields_set__)
     return found
