@@ -1,9 +1,9 @@
 """The messages of keshi as the bench sends and reads them."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from ulid import ULID
 
 from bench import people
@@ -35,7 +35,7 @@ class Keshi:
 
     def closed(self, raw: bytes) -> str | None:
         """See `Wire.closed`: all have to end as fulfilled, with all that was found erased."""
-        message: dict[str, Any] = json.loads(raw)
+        message: dict[str, Any] = orjson.loads(raw)
         data = message["data"]
         if message["type"] == "keshi.RequestAccepted.v1":
             return None

@@ -21,8 +21,6 @@ from keshi.schemas.tasks import MAX_LIST_BYTES, PerformTasks
 POLL_MS: Final = 250
 CROWDED_POLL_MS: Final = 20
 """While nothing more is taken: how soon room is noticed."""
-FETCH_WAIT_MS: Final = 500
-"""How long the broker keeps a question open while there is nothing. It answers at once when there is something."""
 LAG_SECONDS: Final = 2.0
 """How often it is counted what is still to be done."""
 COMMIT_SECONDS: Final = 1.0
@@ -96,7 +94,6 @@ class Poller:
             # does nothing but poll, so it can be short.
             max_poll_interval_ms=int(settings.session_timeout_seconds * 1500),
             max_poll_records=MESSAGES_A_POLL,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         self._marks: dict[TopicPartition, Watermark] = {}
         self._tickets: dict[TopicPartition, set[Ticket]] = {}

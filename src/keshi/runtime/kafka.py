@@ -116,7 +116,7 @@ def new_consumer(settings: KafkaSettings, group: str | None, **more: Any) -> Kaf
         "auto_offset_reset": "earliest",
         "session_timeout_ms": int(settings.session_timeout_seconds * 1000),
         "heartbeat_interval_ms": int(settings.session_timeout_seconds * 300),
-        "fetch_max_wait_ms": 100,
+        "fetch_max_wait_ms": 500,  # while there is nothing; the broker answers at once when there is something
         "bootstrap_timeout_ms": 10_000,
         "reconnect_backoff_max_ms": 1_000,
         "allow_auto_create_topics": False,
