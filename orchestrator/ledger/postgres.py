@@ -243,8 +243,15 @@ class PostgresCycle(CycleReading):
         self._session.execute(statements.LOCK, {"space": LOCK_SPACE, "p": self._p}).rows()
 
     def lock_holders(self, holders: Collection[str]) -> None:
-        if holders:
-            self._session.execute(statements.LOCK_HOLDERS, self._ids(holders))
+        if not holders:
+            return
+        self._session.execute(statements.LOCK_HOLDERS, self._ids(holders))
+        # Whoever locks people looks at once for what is open about them.
+        self._session.ahead(statements.CLAIMS, self._ids(holders))
+        self._session.ahead(statements.IN_FORCE, self._ids(holders))
+
+    def numbers(self, count: int) -> Iterator[int]:
+        return _numbers(self._session.execute(statements.NUMBERS, {"n": count})) if count else iter(())
 
     def write(self, batch: port.Batch) -> None:
         found = sections(batch)
@@ -253,12 +260,24 @@ class PostgresCycle(CycleReading):
             _write(self._session, found, alike)
 
 
+def _numbers(answer: Iterable[Any]) -> Iterator[int]:
+    """Waits for them only when the first is wanted."""
+    for row in answer:
+        yield row.n
+
+
 class PostgresBegins(Reading):
     """`Begins` on PostgreSQL."""
 
     def __init__(self, session: Session, clock: Callable[[], datetime]) -> None:
         super().__init__(session, statements, clock)
         self._session = session
+
+    def doors(self, request_ids: Collection[str], system: str, *, sealed: bool = False) -> Mapping[str, port.DoorRow]:
+        if request_ids:
+            # Whoever is to give a go looks at once for those that were given.
+            self._session.ahead(statements.ENTRIES, {**self._ids(request_ids), "system": system})
+        return super().doors(request_ids, system, sealed=sealed)
 
     def insert(self, evidence: Sequence[port.EvidenceRow], leases: Sequence[port.LeaseRow]) -> None:
         found = begun(evidence, leases)
@@ -271,6 +290,7 @@ def _write(session: Session, found: Mapping[str, Rows], alike: Mapping[str, Any]
         statement, values = statements.write(found)
     except (UnicodeEncodeError, struct.error):  # text that is no Unicode, a number too large for its column
         raise port.Lasting("these data cannot be written") from None
+    session.forget_ahead()
     session.execute(statement, {**values, **alike})
 
 
