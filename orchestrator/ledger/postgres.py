@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -29,7 +29,8 @@ _PASSING_STATES = ("08", "40", "53", "57", "25P03", "25P04", "55P03")
 _UNIQUE_VIOLATION = "23505"
 
 
-POOL_SIZE = 12
+_MORE_CONNECTIONS = 4
+"""Beyond the size of the pool, where there is much to do."""
 _BOUNDS = "-c idle_in_transaction_session_timeout=4000 -c lock_timeout=8000 -c statement_timeout=20000"
 """A frozen process must not keep others waiting: the server ends its transaction, its locks go free."""
 _BY_INDEX = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
@@ -51,7 +52,7 @@ def connect(url: str, *, pool_size: int = 8) -> Engine:
     engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
-        max_overflow=4,
+        max_overflow=_MORE_CONNECTIONS,
         pool_timeout=10,
         hide_parameters=True,
         connect_args={
@@ -103,7 +104,8 @@ class PostgresLedger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._wire = Wire(self._connected, _named, POOL_SIZE)
+        assert isinstance(engine.pool, QueuePool)
+        self._wire = Wire(self._connected, _named, engine.pool.size() + _MORE_CONNECTIONS)
 
     def _connected(self) -> psycopg.Connection[Any]:
         """A connection made as the engine makes them, and no longer the engine's."""
