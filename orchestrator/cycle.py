@@ -164,10 +164,11 @@ class CycleDecision:
             h for s in self._states.values() if s.waits_for and s.case for h in s.case.subject
         }
         tx.lock_holders(holders)
-        self._claims = list(tx.claims(holders))
-        self._obligations = list(tx.in_force(holders))
+        # Numbers are drawn under the locks: of two requests for one person the later one sees the elder's claim.
         new = sum(1 for m in submits if m.request_id not in self._states or self._states[m.request_id].case is None)
         self._numbers = tx.numbers(new)
+        self._claims = list(tx.claims(holders))
+        self._obligations = list(tx.in_force(holders))
 
     def _may_be_followed(self, reports: Iterable[Report]) -> bool:
         """Whether a task could be begun again while this cycle ends it: its lease is (nearly) over."""

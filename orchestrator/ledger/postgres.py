@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -29,7 +29,8 @@ _PASSING_STATES = ("08", "40", "53", "57", "25P03", "25P04", "55P03")
 _UNIQUE_VIOLATION = "23505"
 
 
-POOL_SIZE = 12
+_MORE_CONNECTIONS = 4
+"""Beyond the size of the pool, where there is much to do."""
 _BOUNDS = "-c idle_in_transaction_session_timeout=4000 -c lock_timeout=8000 -c statement_timeout=20000"
 """A frozen process must not keep others waiting: the server ends its transaction, its locks go free."""
 _BY_INDEX = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
@@ -51,7 +52,7 @@ def connect(url: str, *, pool_size: int = 8) -> Engine:
     engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
-        max_overflow=4,
+        max_overflow=_MORE_CONNECTIONS,
         pool_timeout=10,
         hide_parameters=True,
         connect_args={
@@ -103,7 +104,8 @@ class PostgresLedger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._wire = Wire(self._connected, _named, POOL_SIZE)
+        assert isinstance(engine.pool, QueuePool)
+        self._wire = Wire(self._connected, _named, engine.pool.size() + _MORE_CONNECTIONS)
 
     def _connected(self) -> psycopg.Connection[Any]:
         """A connection made as the engine makes them, and no longer the engine's."""
@@ -243,8 +245,15 @@ class PostgresCycle(CycleReading):
         self._session.execute(statements.LOCK, {"space": LOCK_SPACE, "p": self._p}).rows()
 
     def lock_holders(self, holders: Collection[str]) -> None:
-        if holders:
-            self._session.execute(statements.LOCK_HOLDERS, self._ids(holders))
+        if not holders:
+            return
+        self._session.execute(statements.LOCK_HOLDERS, self._ids(holders))
+        # Whoever locks people looks at once for what is open about them.
+        self._session.ahead(statements.CLAIMS, self._ids(holders))
+        self._session.ahead(statements.IN_FORCE, self._ids(holders))
+
+    def numbers(self, count: int) -> Iterator[int]:
+        return _numbers(self._session.execute(statements.NUMBERS, {"n": count})) if count else iter(())
 
     def write(self, batch: port.Batch) -> None:
         found = sections(batch)
@@ -256,12 +265,24 @@ class PostgresCycle(CycleReading):
         self._session.wait()
 
 
+def _numbers(answer: Iterable[Any]) -> Iterator[int]:
+    """Waits for them only when the first is wanted."""
+    for row in answer:
+        yield row.n
+
+
 class PostgresBegins(Reading):
     """`Begins` on PostgreSQL."""
 
     def __init__(self, session: Session, clock: Callable[[], datetime]) -> None:
         super().__init__(session, statements, clock)
         self._session = session
+
+    def doors(self, request_ids: Collection[str], system: str, *, sealed: bool = False) -> Mapping[str, port.DoorRow]:
+        if request_ids:
+            # Whoever is to give a go looks at once for those that were given.
+            self._session.ahead(statements.ENTRIES, {**self._ids(request_ids), "system": system})
+        return super().doors(request_ids, system, sealed=sealed)
 
     def insert(self, evidence: Sequence[port.EvidenceRow], leases: Sequence[port.LeaseRow]) -> None:
         found = begun(evidence, leases)
@@ -274,6 +295,7 @@ def _write(session: Session, found: Mapping[str, Rows], alike: Mapping[str, Any]
         statement, values = statements.write(found)
     except (UnicodeEncodeError, struct.error):  # text that is no Unicode, a number too large for its column
         raise port.Lasting("these data cannot be written") from None
+    session.forget_ahead()
     session.execute(statement, {**values, **alike})
 
 

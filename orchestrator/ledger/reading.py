@@ -82,7 +82,7 @@ class Reading:
         if not request_ids:
             return {}
         if sealed:
-            rows = self._c.execute(self._sql.DOORS_SEALED, {**self._ids(request_ids), "system": system})
+            rows = self._c.execute(self._sql.DOORS_SEALED, self._ids(request_ids))
         else:
             rows = self._c.execute(self._sql.DOORS, self._ids(request_ids))
         return {r.request_id: _door(r, system) for r in rows}
@@ -141,11 +141,12 @@ def whole_state(r: Any) -> State:
 
 
 def _door(row: Any, system: str) -> port.DoorRow:
-    request_id, partition, door, kek_id, wrapped, sealed = row
+    request_id, partition, door, kek_id, wrapped, accepted = row
     return port.DoorRow(
         read_door(request_id, partition, door, system),
         None if kek_id is None else WrappedKey(kek_id, bytes.fromhex(wrapped)),
-        tuple(orjson.loads(sealed)) if sealed else (),
+        # Taken out here: a database reads through the document just the same, and takes five times as long.
+        tuple(orjson.loads(accepted)["sealed"].get(system, ())) if accepted else (),
     )
 
 

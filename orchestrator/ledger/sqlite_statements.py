@@ -45,9 +45,8 @@ def listed(ids: Collection[str]) -> str:
 STATES = text(f"SELECT request_id, state, accepted FROM requests WHERE request_id IN {_LISTED}")  # noqa: S608
 _DOORS = f"FROM requests r LEFT JOIN keys k ON k.owner = r.request_id WHERE r.request_id IN {_LISTED}"
 _DOOR = "SELECT r.request_id, r.partition, r.door, k.kek_id, k.wrapped"
-DOORS = text(f"{_DOOR}, NULL AS sealed {_DOORS}")
-_SEALED_FOR = "(SELECT value FROM json_each(r.accepted, '$.sealed') WHERE key = :system)"
-DOORS_SEALED = text(f"{_DOOR}, {_SEALED_FOR} AS sealed {_DOORS}")
+DOORS = text(f"{_DOOR}, NULL AS accepted {_DOORS}")
+DOORS_SEALED = text(f"{_DOOR}, r.accepted {_DOORS}")
 KEYS = text(f"SELECT owner, kek_id, wrapped FROM keys WHERE owner IN {_LISTED}")  # noqa: S608
 PLANS = text(f"SELECT hash, body FROM plans WHERE hash IN {_LISTED}")  # noqa: S608
 CLOSURES = text(f"SELECT request_id, record FROM closures WHERE request_id IN {_LISTED}")  # noqa: S608

@@ -24,10 +24,8 @@ def listed(ids: Collection[str]) -> bytes:
 STATES = Statement(f"SELECT request_id, state, accepted FROM requests WHERE request_id = {_LISTED}")  # noqa: S608
 _DOORS = f"FROM requests r LEFT JOIN keys k ON k.owner = r.request_id WHERE r.request_id = {_LISTED}"
 _DOOR = "SELECT r.request_id, r.partition, r.door, k.kek_id, k.wrapped"
-DOORS = Statement(f"{_DOOR}, NULL AS sealed {_DOORS}")
-DOORS_SEALED = Statement(
-    f"{_DOOR}, (CAST(r.accepted AS json)->'sealed'->CAST(:system AS text))::text AS sealed {_DOORS}"
-)
+DOORS = Statement(f"{_DOOR}, NULL AS accepted {_DOORS}")
+DOORS_SEALED = Statement(f"{_DOOR}, r.accepted {_DOORS}")
 KEYS = Statement(f"SELECT owner, kek_id, wrapped FROM keys WHERE owner = {_LISTED}")  # noqa: S608
 PLANS = Statement(f"SELECT hash, body FROM plans WHERE hash = {_LISTED}")  # noqa: S608
 CLOSURES = Statement(f"SELECT request_id, record FROM closures WHERE request_id = {_LISTED}")  # noqa: S608

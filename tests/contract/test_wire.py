@@ -168,3 +168,17 @@ def test_there_are_so_many_connections_at_most(wire: Wire, monkeypatch: pytest.M
     holding.join(20)
     assert names(few) == []
     few.close()
+
+
+def test_what_was_executed_ahead_is_answered_once_and_never_after_a_change(wire: Wire) -> None:
+    with wire.transaction() as session:
+        session.ahead(ALL, {})
+        session.execute(PUT, {"names": texts(["a"]), "ns": integers([1])})
+        assert session.execute(ALL, {}).rows() == [], "as it was when it was executed"
+        assert len(session.execute(ALL, {}).rows()) == 1
+        session.ahead(ALL, {})
+        session.execute(PUT, {"names": texts(["b"]), "ns": integers([2])})
+        session.forget_ahead()
+        assert len(session.execute(ALL, {}).rows()) == 2
+        session.ahead(ALL, {})
+    assert len(names(wire)) == 2, "nothing of it is left to the next transaction"
