@@ -151,12 +151,14 @@ def _why_left(outcome: CategoryOutcome, task: TaskProgress) -> CategoryOutcome:
     if task.refusal is not None:
         return changed(
             outcome,
-            outcome=Outcome.REFUSED,
-            decided_by=DecidedBy.PERSON,
-            ground=task.refusal.ground,
-            reason=None,
+            {
+                "outcome": Outcome.REFUSED,
+                "decided_by": DecidedBy.PERSON,
+                "ground": task.refusal.ground,
+                "reason": None,
+            },
         )
-    return changed(outcome, decided_by=DecidedBy.WITHDRAWAL, reason="withdrawn")
+    return changed(outcome, {"decided_by": DecidedBy.WITHDRAWAL, "reason": "withdrawn"})
 
 
 def inconsistency(  # noqa: PLR0911 - a table of guards

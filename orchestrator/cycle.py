@@ -30,7 +30,7 @@ from keshi.orchestrator.ledger.port import (
     ObligationRow,
 )
 from keshi.orchestrator.remembered import RememberedStates
-from keshi.orchestrator.request import State
+from keshi.orchestrator.request import State, TaskProgress
 from keshi.orchestrator.turn import Turn
 from keshi.runtime.kafka import partition_of
 from keshi.runtime.sealing import WrappedKey
@@ -164,10 +164,11 @@ class CycleDecision:
             h for s in self._states.values() if s.waits_for and s.case for h in s.case.subject
         }
         tx.lock_holders(holders)
-        self._claims = list(tx.claims(holders))
-        self._obligations = list(tx.in_force(holders))
+        # Numbers are drawn under the locks: of two requests for one person the later one sees the elder's claim.
         new = sum(1 for m in submits if m.request_id not in self._states or self._states[m.request_id].case is None)
         self._numbers = tx.numbers(new)
+        self._claims = list(tx.claims(holders))
+        self._obligations = list(tx.in_force(holders))
 
     def _may_be_followed(self, reports: Iterable[Report]) -> bool:
         """Whether a task could be begun again while this cycle ends it: its lease is (nearly) over."""
@@ -458,22 +459,25 @@ class CycleDecision:
         """When to look at this request again; a moment that has passed without effect is moved on."""
         if state.closed or state.case is None:
             return None
-        now, policy = self._tx.now, self._around.policy
+        now = self._tx.now
         # A legal date that had passed before the command came is told at the next moment, not never.
         moments = [max(min(state.alarms_left), now + _AT_ONCE)] if state.alarms_left else []
         if state.waits_for is not None:
-            moments.append(now + timedelta(seconds=policy.recheck_seconds))
-        for task in state.tasks.values():
-            if task.next_at is None or task.ended:
-                continue
-            if task.next_at > now:
-                moments.append(task.next_at)
-                continue
-            lease = self._leases.get(state.request_id, _NO_LEASES).newest(task.system)
-            held = task.status is TaskStatus.HELD
-            recheck = now + timedelta(seconds=policy.held_reminder_seconds if held else policy.recheck_seconds)
-            moments.append(min(recheck, lease.until) if lease and lease.until and lease.alive(now) else recheck)
+            moments.append(now + timedelta(seconds=self._around.policy.recheck_seconds))
+        moments += [
+            task.next_at if task.next_at > now else self._recheck(state, task)
+            for task in state.tasks.values()
+            if task.next_at is not None and not task.ended
+        ]
         return min(moments, default=None)
+
+    def _recheck(self, state: State, task: TaskProgress) -> datetime:
+        """When to look again at a task whose moment has passed without effect."""
+        now, policy = self._tx.now, self._around.policy
+        held = task.status is TaskStatus.HELD
+        recheck = now + timedelta(seconds=policy.held_reminder_seconds if held else policy.recheck_seconds)
+        lease = self._leases.get(state.request_id, _NO_LEASES).newest(task.system)
+        return min(recheck, lease.until) if lease and lease.until and lease.alive(now) else recheck
 
 
 def _day_after(until: date) -> datetime:

@@ -363,12 +363,14 @@ class OrchestratorEngine:
             hit("orchestrator.mid_cycle")
             return decided.batch, decided.batch.outbox
 
-        def in_time() -> None:
-            if taken_reports and not made[0].locked and time.monotonic() - began[0] > UNLOCKED_SECONDS:
+        def in_time(tx: Cycle) -> None:
+            if not (inputs and inputs.reports) or made[0].locked:
+                return
+            tx.written()  # it may have waited for others
+            if time.monotonic() - began[0] > UNLOCKED_SECONDS:
                 slow[0] = True
                 raise Passing("a cycle without begin's lock took too long: again with it")
 
-        taken_reports = bool(inputs and inputs.reports)
         self._commit(owned, to, decide, in_time)
         self._sent(owned, made, inputs.reports if inputs else (), wall)
 
@@ -425,7 +427,7 @@ class OrchestratorEngine:
         owned: _Owned,
         to: int,
         decide: Callable[[Cycle], tuple[Batch, Sequence[OutboxRow]]],
-        in_time: Callable[[], None] = lambda: None,
+        in_time: Callable[[Cycle], None] = lambda _: None,
         home: _Owned | None = None,
     ) -> None:
         """One transaction, tried again in place while its failure may pass.
@@ -446,7 +448,7 @@ class OrchestratorEngine:
                     batch, _ = decide(tx)
                     batch.outbox_done.extend(done)
                     tx.write(batch)
-                    in_time()
+                    in_time(tx)
             except Passing as e:
                 if isinstance(e, Raced) and attempt >= COLLISIONS:
                     raise Lasting(str(e)) from None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 import structlog
@@ -81,8 +81,7 @@ class _Case:
         return plan, plan.task(system)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
+class _Judged(NamedTuple):
     answer: _Said
     evidence: EvidenceRow | None = None
     lease: LeaseRow | None = None
@@ -380,8 +379,7 @@ class GoService:
         return {system: [text] for system, text in sealed.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(NamedTuple):
     """A question with all that it is judged by."""
 
     begin: Begin

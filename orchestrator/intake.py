@@ -1,6 +1,6 @@
 """Stage 1: from the bytes of a command to sealed facts, a rejection with its field, or quarantine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +9,7 @@ from keshi.orchestrator import events as ev
 from keshi.orchestrator.admission import Decide, Notice, Submit, Withdraw
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.plan import NotPlannable, inventory_hash, make_plan
+from keshi.runtime.sealing import Key
 from keshi.runtime.telemetry import derived_trace
 from keshi.schemas.admissible import NotAdmissible, check_references, ground_of, normal_identifiers
 from keshi.schemas.base import canonical
@@ -156,11 +157,7 @@ class Intake:
             fingerprint=self._keys.fingerprint(action.value, data.model_dump(mode="json")),
             subject=tuple(sorted({self._keys.holder(i) for i in identifiers})),
             plan_hash=stored[0],
-            sealed={
-                t.system: self._sealed(key, t.system, [i for i in identifiers if i.type in t.identifiers])
-                for t in plan.tasks
-                if t.included
-            },
+            sealed=self._sealed(key, plan, identifiers),
             items=self._keys.seal_items(key, data.scope.items) if data.scope.items else None,
             traceparent=envelope.traceparent or (derived_trace(data.request_id) if self._traces else None),
             command=at,
@@ -174,8 +171,11 @@ class Intake:
         )
         return Routable(message, stored)
 
-    def _sealed(self, key: Any, system: str, identifiers: list[Identifier]) -> tuple[str, ...]:
-        return (self._keys.seal_identifiers(key, system, identifiers),) if identifiers else ()
+    def _sealed(self, key: Key, plan: Plan, identifiers: Sequence[Identifier]) -> dict[str, tuple[str, ...]]:
+        """For each system that has a part in it those that it knows, none of them where it knows none."""
+        known = {t.system: [i for i in identifiers if i.type in t.identifiers] for t in plan.tasks if t.included}
+        sealed = self._keys.seal_identifiers_apart(key, {s: found for s, found in known.items() if found})
+        return {s: (sealed[s],) if s in sealed else () for s in known}
 
     def _without_references(self, scope: Scope) -> Scope:
         if scope.items is None:

@@ -145,7 +145,7 @@ class State(BaseModel):
 def evolve(state: State, event: Any, at: datetime) -> State:
     """The state after one event. Every event counts one in the sequence."""
     change = _EVOLVE[type(event)](state, event, at)
-    return changed(state, sequence=state.sequence + 1, **change)
+    return changed(state, {"sequence": state.sequence + 1, **change})
 
 
 def replay(request_id: str, partition: int, history: Iterable[tuple[Any, datetime]]) -> State:
@@ -157,7 +157,7 @@ def replay(request_id: str, partition: int, history: Iterable[tuple[Any, datetim
 
 
 def _task(state: State, system: str, **update: Any) -> Mapping[str, Any]:
-    return {"tasks": {**state.tasks, system: changed(state.tasks[system], **update)}}
+    return {"tasks": {**state.tasks, system: changed(state.tasks[system], update)}}
 
 
 def _accepted(_: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any]:
@@ -169,7 +169,7 @@ def _accepted(_: State, e: ev.RequestAccepted, at: datetime) -> Mapping[str, Any
         "waits_for": e.waits_for,
         "suspensions": e.suspensions,
         "alarms_left": tuple(sorted({*e.case.alarms, e.case.due})),
-        "tasks": {s: changed(_UNTOUCHED, system=s) for s in e.case.sealed},
+        "tasks": {s: changed(_UNTOUCHED, {"system": s}) for s in e.case.sealed},
     }
 
 
@@ -210,7 +210,7 @@ def _end_attempt(
     update: dict[str, Any] = {"ended": at, "error": error}
     if acts is not None:
         update["acts_entered"] = acts
-    return (*task.attempts[:-1], changed(task.attempts[-1], **update))
+    return (*task.attempts[:-1], changed(task.attempts[-1], update))
 
 
 def _identified(state: State, e: ev.TaskIdentified, at: datetime) -> Mapping[str, Any]:
@@ -227,7 +227,7 @@ def _identified(state: State, e: ev.TaskIdentified, at: datetime) -> Mapping[str
         next_at=None,
         attempts=_end_attempt(task, at),
     )
-    return {**change, "case": changed(case, sealed=sealed)}
+    return {**change, "case": changed(case, {"sealed": sealed})}
 
 
 _WAITED_FOR = frozenset({"withdrawn", "refused"})

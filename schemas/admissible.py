@@ -53,12 +53,14 @@ def check_references(command: SubjectCommand, identifiers: Iterable[Identifier])
         **{f"data.requested_by.identity_evidence.{n}": r for n, r in enumerate(asked.identity_evidence)},
         **{f"data.requested_by.mandate_evidence.{n}": r for n, r in enumerate(asked.mandate_evidence)},
     }
+    folded = {field: reference.casefold() for field, reference in references.items()}
     for identifier in identifiers:
         marks = {identifier.value.casefold(), identifier.value.lstrip("+")}
         if identifier.type == "email":
             marks.add(identifier.value.casefold().replace("@", "."))
-        for field, reference in references.items():
-            if any(mark in reference.casefold() for mark in marks if len(mark) >= _SHORTEST_MARK):
+        long = [mark for mark in marks if len(mark) >= _SHORTEST_MARK]
+        for field, reference in folded.items():
+            if any(map(reference.__contains__, long)):
                 raise NotAdmissible(
                     RejectionCode.IDENTIFIER_IN_REFERENCE,
                     field,

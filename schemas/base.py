@@ -36,7 +36,7 @@ def made(model: Callable[P, M], *_: P.args, **fields: P.kwargs) -> M:
     return found
 
 
-def changed(model: M, **fields: Any) -> M:
+def changed(model: M, fields: Mapping[str, Any]) -> M:
     """A copy with other values in these fields. They are not checked."""
     found: M = _filled(type(model), {**model.__dict__, **fields}, model.__pydantic_fields_set__)
     return found
@@ -132,19 +132,22 @@ def canonical_object(members: Mapping[str, bytes]) -> bytes:
     return orjson.dumps({name: orjson.Fragment(text) for name, text in members.items()}, option=orjson.OPT_SORT_KEYS)
 
 
-_LISTS: Final = (list, tuple)
+_PLAIN: Final = frozenset({str, bool, type(None)})
 
 
 def _simple(data: Any) -> bool:
     """Whether no rule of RFC 8785 is needed here but the order of keys in ASCII: no float, no large integer."""
     kind = type(data)
-    if kind is str or data is None or kind is bool:
+    if kind is dict:
+        for name, value in data.items():
+            if type(name) is not str or not name.isascii() or not (type(value) in _PLAIN or _simple(value)):
+                return False
         return True
+    if kind is list or kind is tuple:
+        return all(type(value) in _PLAIN or _simple(value) for value in data)
     if kind is int:
         return bool(-MAX_SAFE_INTEGER <= data <= MAX_SAFE_INTEGER)
-    if kind is dict:
-        return all(type(k) is str and k.isascii() and _simple(v) for k, v in data.items())
-    return all(map(_simple, data)) if kind in _LISTS else False
+    return kind in _PLAIN
 
 
 def sha256(data: Any) -> str:

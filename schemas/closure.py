@@ -153,4 +153,4 @@ def sealed(record: ClosureRecord, plan: bytes) -> tuple[ClosureRecord, str]:
     members = canonical_members(record, without=("hash", "plan")) | {"plan": plan}
     digest = hashlib.sha256(canonical_object(members)).hexdigest()
     text = canonical_object({**members, "hash": canonical(digest)})
-    return changed(record, hash=digest), text.decode()
+    return changed(record, {"hash": digest}), text.decode()

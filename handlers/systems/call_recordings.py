@@ -41,7 +41,7 @@ from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
 from keshi.handlers.systems.retention import kept_until
 from keshi.runtime.settings import load
 from keshi.schemas.commands import Action
-from keshi.schemas.tasks import Found
+from keshi.schemas.tasks import Found, Mode
 
 OURS: Final = "keshi:"
 """How our marks begin; the request's id follows."""
@@ -293,7 +293,9 @@ class CallRecordings(Handler):
         if kept:
             return replace(kept, restricted=out_of_use)
         ours = any(m and m.startswith(OURS) for m in marks)
-        return Suspended() if out_of_use or (ours and task.action is Action.RESUME_USE) else Active()
+        # Of what was taken back while a key was being marked, the marks that stand are told: only so they are lifted.
+        partly = ours and (task.action is Action.RESUME_USE or task.mode is Mode.CHECK)
+        return Suspended() if out_of_use or partly else Active()
 
 
 def _result(step: Any, *given: Any) -> Any:

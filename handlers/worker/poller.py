@@ -21,6 +21,8 @@ from keshi.schemas.tasks import MAX_LIST_BYTES, PerformTasks
 POLL_MS: Final = 250
 CROWDED_POLL_MS: Final = 20
 """While nothing more is taken: how soon room is noticed."""
+LAG_SECONDS: Final = 2.0
+"""How often it is counted what is still to be done."""
 COMMIT_SECONDS: Final = 1.0
 """Commits are at least so far apart: each costs the broker as much as a message. The first one after a pause goes out
 at once: a process that dies of what it has just taken says so no later than at its second try."""
@@ -98,6 +100,9 @@ class Poller:
         self._sent: dict[TopicPartition, tuple[int, int]] = {}
         self._moved = True
         self._commit_at = 0.0
+        self._looked_at = float("-inf")
+        self.behind: dict[int, int] = {}
+        """Messages that are not done, by partition, as last seen. A new one each time: any thread may read it."""
         self._stop = threading.Event()
         self._beat = boot_time()
         self.unreadable = 0
@@ -175,6 +180,14 @@ class Poller:
         self._commit()
         for tp, message in taken:
             self._take(tp, message)
+        if self._beat > self._looked_at + LAG_SECONDS:
+            self._looked_at = self._beat
+            self.behind = {tp.partition: self._behind(tp, mark) for tp, mark in self._marks.items()}
+
+    def _behind(self, tp: TopicPartition, mark: Watermark) -> int:
+        """Messages of a partition that are not done, as far as its last fetch said where its log ends."""
+        end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
+        return max(0, (end or mark.next) - mark.low)
 
     def _press(self) -> bool:
         """Take no more than can be worked on, without leaving the group; whether that much is under way."""

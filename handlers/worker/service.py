@@ -26,7 +26,7 @@ from keshi.runtime.settings import (
     WorkerSettings,
     load,
 )
-from keshi.runtime.telemetry import OFF, Telemetry
+from keshi.runtime.telemetry import OFF, Metric, Telemetry
 
 STOP_SECONDS: Final = 20.0
 """For acts that run when the process is told to end. Less than the 30 s after which Kubernetes kills."""
@@ -129,6 +129,7 @@ class Worker:
                 lane = Lane(LaneParts(handler, api, self._reporter, options.worker, self._stopping, options.telemetry))
                 self._lanes.append(lane)
                 self._pollers.append(Poller(options.kafka, lane, partitions))
+            options.telemetry.gauge(Metric.LAG, self._lag)
             self._health = _serve(Health(self.live, self.ready), options.worker.health_port)
         except BaseException:
             self.close()
@@ -163,6 +164,13 @@ class Worker:
             self._health.__exit__()
         log.info("worker_stopped", status="clean" if clean else "cut_off")
         return clean
+
+    def _lag(self) -> list[tuple[float, dict[str, str | int]]]:
+        return [
+            (count, {"system": handler.system, "partition": partition})
+            for handler, poller in zip(self._handlers, self._pollers, strict=True)
+            for partition, count in poller.behind.items()
+        ]
 
     # --- health
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from keshi.orchestrator.api.problems import FieldProblem, Problem
 from keshi.orchestrator.tokens import RIGHTS, Right, Role, TokenLine, Tokens
@@ -20,15 +22,24 @@ def holder_of(tokens: Tokens, right: Right) -> Callable[[Request], Awaitable[Tok
 
     # Asynchronous although it waits for nothing: FastAPI would move it to a thread otherwise.
     async def holder(request: Request) -> TokenLine:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        line = tokens.find(token.strip()) if scheme.lower() == "bearer" else None
-        if line is None:
-            raise Problem("unauthenticated", headers={"WWW-Authenticate": "Bearer"})
-        if not line.may(right):
-            raise Problem("forbidden", f"needs the right {right.value}, which the role {line.role.value} does not have")
-        return line
+        return permitted(tokens, right, request.headers.get("Authorization", ""))
 
     return holder
+
+
+def permitted(tokens: Tokens, right: Right, authorization: str) -> TokenLine:
+    """The token of a header.
+
+    Raises:
+        Problem: it is none of ours, or does not give the right.
+    """
+    scheme, _, token = authorization.partition(" ")
+    line = tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+    if line is None:
+        raise Problem("unauthenticated", headers={"WWW-Authenticate": "Bearer"})
+    if not line.may(right):
+        raise Problem("forbidden", f"needs the right {right.value}, which the role {line.role.value} does not have")
+    return line
 
 
 def needs(right: Right, body: type[BaseModel] | None = None) -> dict[str, Any]:
@@ -44,19 +55,26 @@ def needs(right: Right, body: type[BaseModel] | None = None) -> dict[str, Any]:
     return told
 
 
-async def body_of(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The body, never more of it than `limit`."""
+async def body_of(receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The body, never more of it than `limit`.
+
+    Raises:
+        Problem: it is larger.
+        ClientDisconnect: the caller has gone.
+    """
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
+    size, more = 0, True
+    while more and size <= MAX_DRAINED_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size <= limit:
             chunks.append(chunk)
-            continue
-        # Who still sends does not hear an answer: what comes is thrown away first, up to a bound.
-        chunks.clear()
-        if size > MAX_DRAINED_BYTES:
-            break
+        else:
+            # Who still sends does not hear an answer: what comes is thrown away first, up to a bound.
+            chunks.clear()
     if size > limit:
         raise Problem("too_large", f"at most {limit} bytes", headers={"Connection": "close"})
     return b"".join(chunks)

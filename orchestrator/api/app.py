@@ -10,13 +10,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keshi.orchestrator.api.decisions import Decider, Decisions, decision_routes
 from keshi.orchestrator.api.looking import looking_routes
 from keshi.orchestrator.api.problems import Problem, ProblemDetails, answer_problem, invalid
 from keshi.orchestrator.api.reading import reading_routes
-from keshi.orchestrator.api.work import work_routes
+from keshi.orchestrator.api.work import Plain, work_routes
 from keshi.orchestrator.asked import Export, Search
 from keshi.orchestrator.context import Policy
 from keshi.orchestrator.go import GoService
@@ -37,6 +38,18 @@ _BODIES: Final = (UnwrapRequest, BeginRequest, DecisionRequest, Search, Export, 
 READY_SECONDS: Final = 1.0
 """A stranger's questions must not become load on the database."""
 _HEADERS: Final = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+
+class _Api(FastAPI):
+    """Goes to a worker's calls at once: to find their routes among all others costs as much as to answer them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shortcuts: dict[str, ASGIApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        shortcut = self.shortcuts.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (shortcut or super().__call__)(scope, receive, send)
 
 
 def create_app(
@@ -61,17 +74,20 @@ def create_app(
         telemetry: Told of the answers to `begin`.
     """
     # The pages of the documentation would load scripts from elsewhere; the document itself is enough.
-    app = FastAPI(title="keshi", version=version("keshi"), docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app = _Api(title="keshi", version=version("keshi"), docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     queries = Queries(ledger, keys)
-    app.include_router(work_routes(GoService(ledger, keys, policy, partitions, telemetry), tokens))
+    work = work_routes(GoService(ledger, keys, policy, partitions, telemetry), tokens)
+    app.include_router(work)
     app.include_router(reading_routes(queries, tokens))
     app.include_router(looking_routes(Looking(ledger), tokens))
     app.include_router(decision_routes(Decider(queries, keys, decisions), tokens))
     _probes(app, ledger)
-    app.add_exception_handler(Problem, answer_problem)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Outermost)
+    for route in work.routes:
+        if isinstance(route, Plain):
+            app.shortcuts[route.path] = Outermost(ExceptionMiddleware(route.handle, _HANDLERS))
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # FastAPI's own way to change the document
     return app
 
@@ -125,6 +141,7 @@ async def _http(_: Request, error: Exception) -> Response:
 
 
 _HANDLERS: Final[dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]] = {
+    Problem: answer_problem,
     LedgerError: _ledger_problem,
     ConfigurationError: _configuration_problem,
     RequestValidationError: _invalid,

@@ -19,6 +19,6 @@ async def question(request: Request, kind: type[M]) -> M:
         Problem: it is too large, or not valid; says where and how, never what.
     """
     try:
-        return kind.model_validate_json(await body_of(request, MAX_QUESTION_BYTES))
+        return kind.model_validate_json(await body_of(request.receive, MAX_QUESTION_BYTES))
     except ValidationError as e:
         raise unreadable(e) from None

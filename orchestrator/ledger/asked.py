@@ -1,10 +1,11 @@
 """What read-only views answer besides, alike for every dialect. See `answers`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, TextClause, bindparam, text
+from sqlalchemy import BigInteger, Connection, CursorResult, Executable, TextClause, bindparam, text
 
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.finding import Hits, Place, Sought
@@ -13,7 +14,7 @@ from keshi.orchestrator.ledger.asking import Spelling, matching, window_end
 
 _LATEST: Final = 2**62
 
-_INVENTORIES: Final = text("SELECT hash, CAST(body AS text) AS body FROM inventories WHERE hash IN :hashes").bindparams(
+_INVENTORIES: Final = text("SELECT hash, body FROM inventories WHERE hash IN :hashes").bindparams(
     bindparam("hashes", expanding=True)
 )
 _CHAINS: Final = text(
@@ -41,45 +42,61 @@ _REGISTER: Final = text(
 )
 
 
-class Answering:
-    """`Asking`, over a connection `_c` with a dialect `_sql` at a moment `now`."""
+Errors = Callable[[], AbstractContextManager[None]]
+"""Makes errors of a driver the ledger's."""
 
-    _c: Any
+
+class Guarded:
+    """A connection whose errors are the ledger's where they arise: who decides in between must not see others."""
+
+    def __init__(self, connection: Connection, errors: Errors) -> None:
+        self._connection = connection
+        self._errors = errors
+
+    def execute(self, statement: Executable, values: Any) -> CursorResult[Any]:
+        with self._errors():
+            return self._connection.execute(statement, values)
+
+
+class Answering:
+    """`Asking`, over a connection `_asking` with a dialect `_sql` at a moment `now`."""
+
+    _asking: Any
     _sql: Any
     now: datetime
 
     def find(self, sought: Sought, after: Place | None, limit: int) -> Hits:
         # One more than asked for tells whether there is another page.
         statement, values = matching(sought, after, limit + 1, self.now, self._sql)
-        found = self._c.execute(statement, values).all()
+        found = self._asking.execute(statement, values).all()
         ids = tuple(r.request_id for r in found[:limit])
         if len(found) > limit:
             return Hits(ids, Place(found[limit - 1].number, found[limit - 1].moment))
-        end = self._c.execute(*window_end(sought, after, self._sql)).one_or_none()
+        end = self._asking.execute(*window_end(sought, after, self._sql)).one_or_none()
         return Hits(ids, Place(end.number, end.moment) if end else None)
 
     def inventories(self, hashes: Collection[str]) -> Mapping[str, str]:
         if not hashes:
             return {}
-        return {r.hash: r.body for r in self._c.execute(_INVENTORIES, {"hashes": sorted(hashes)})}
+        return {r.hash: r.body for r in self._asking.execute(_INVENTORIES, {"hashes": sorted(hashes)})}
 
     def chains(self) -> Mapping[int, Chain]:
-        return {r.partition: Chain(r.chain_number, r.chain_head) for r in self._c.execute(_CHAINS, {})}
+        return {r.partition: Chain(r.chain_number, r.chain_head) for r in self._asking.execute(_CHAINS, {})}
 
     def chained(self, partition: int, after: int, limit: int) -> Sequence[str]:
-        rows = self._c.execute(_CHAINED, {"p": partition, "after": after, "n": limit})
+        rows = self._asking.execute(_CHAINED, {"p": partition, "after": after, "n": limit})
         return [r.record for r in rows]
 
     def lanes(self) -> Sequence[LaneLook]:
-        rows = self._c.execute(_with_moment(_LANES, self._sql, "next_due"), {})
+        rows = self._asking.execute(_with_moment(_LANES, self._sql, "next_due"), {})
         return [LaneLook(*r) for r in rows]
 
     def quarantined(self, limit: int, before: int | None) -> Sequence[QuarantineLook]:
         statement = _with_moment(_QUARANTINED, self._sql, "at")
-        return [QuarantineLook(*r) for r in self._c.execute(statement, {"before": before or _LATEST, "n": limit})]
+        return [QuarantineLook(*r) for r in self._asking.execute(statement, {"before": before or _LATEST, "n": limit})]
 
     def exports(self, limit: int, before: int | None) -> Sequence[ExportRow]:
-        rows = self._c.execute(_with_moment(_EXPORTS, self._sql, "at"), {"before": before or _LATEST, "n": limit})
+        rows = self._asking.execute(_with_moment(_EXPORTS, self._sql, "at"), {"before": before or _LATEST, "n": limit})
         return [
             ExportRow(r.person, r.purpose, r.form, r.filters, r.requests, r.lines, r.sha256, r.id, r.at) for r in rows
         ]

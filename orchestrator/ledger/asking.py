@@ -56,7 +56,7 @@ def matching(
     """
     put = _Put()
     window = _window(sought, after, put)
-    state = "JOIN requests r ON r.number = c.number" if _asks_for_state(sought) else ""
+    state = "JOIN requests r ON r.request_id = c.request_id" if _asks_for_state(sought) else ""
     conditions = " AND ".join(["1 = 1", *_conditions(sought, now, put, sql)])
     statement = (
         f"SELECT w.moment, w.number, c.request_id FROM ({window}) AS w JOIN cases c ON c.number = w.number {state} "  # noqa: S608 - parts of ours; values are parameters

@@ -226,7 +226,10 @@ class Cycle(Protocol):
         """Keep `begin` out of this partition until the end, and wait for those that are in it."""
 
     def lock_holders(self, holders: Collection[str]) -> None:
-        """Keep others from accepting requests for these people until the end. In sorted order."""
+        """Keep others from accepting requests for these people until the end. In sorted order.
+
+        What is read from here on is read under these locks.
+        """
 
     def states(self, request_ids: Collection[str]) -> Mapping[str, State]: ...
     def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]: ...
@@ -256,7 +259,11 @@ class Cycle(Protocol):
     def numbers(self, count: int) -> Iterator[int]:
         """Acceptance numbers, rising over all partitions."""
 
-    def write(self, batch: Batch) -> None: ...
+    def write(self, batch: Batch) -> None:
+        """Write it, by the end of the transaction at the latest."""
+
+    def written(self) -> None:
+        """Wait until all of it is written and nothing is left but to commit."""
 
 
 @dataclass(frozen=True, slots=True)

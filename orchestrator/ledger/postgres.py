@@ -1,23 +1,25 @@
-"""The ledger on PostgreSQL. One JSON parameter a table: passing arrays costs more than all the rest."""
+"""The ledger on PostgreSQL. What happens all the time goes by the wire, what is rare or asked for by SQLAlchemy."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cached_property
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection, Engine, create_engine, event, text
+import psycopg
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from keshi.orchestrator.ledger import port, statements
 from keshi.orchestrator.ledger.answers import ExportRow
-from keshi.orchestrator.ledger.asked import register
+from keshi.orchestrator.ledger.asked import Guarded, register
 from keshi.orchestrator.ledger.migrate import LOCK_SPACE, check_schema
-from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading
-from keshi.orchestrator.ledger.sections import moment, plain, sections
+from keshi.orchestrator.ledger.reading import CycleReading, ReaderReading, Reading
+from keshi.orchestrator.ledger.sections import Rows, begun, sections
+from keshi.orchestrator.ledger.wire import Session, Statement, Wire, integers
 from keshi.runtime.sealing import WrappedKey
 from keshi.runtime.settings import ConfigurationError
 from keshi.schemas.closure import GENESIS
@@ -27,6 +29,8 @@ _PASSING_STATES = ("08", "40", "53", "57", "25P03", "25P04", "55P03")
 _UNIQUE_VIOLATION = "23505"
 
 
+_MORE_CONNECTIONS = 4
+"""Beyond the size of the pool, where there is much to do."""
 _BOUNDS = "-c idle_in_transaction_session_timeout=4000 -c lock_timeout=8000 -c statement_timeout=20000"
 """A frozen process must not keep others waiting: the server ends its transaction, its locks go free."""
 _BY_INDEX = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
@@ -48,7 +52,7 @@ def connect(url: str, *, pool_size: int = 8) -> Engine:
     engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
-        max_overflow=4,
+        max_overflow=_MORE_CONNECTIONS,
         pool_timeout=10,
         hide_parameters=True,
         connect_args={
@@ -74,18 +78,25 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as e:
-        state = getattr(e.orig, "sqlstate", None)
-        if state == _UNIQUE_VIOLATION:
-            raise port.Raced("two transactions wrote the same thing: read again") from None
-        if state is None and isinstance(e, DataError):
-            raise port.Lasting("the database's driver refused the data") from None
-        if state is None or state.startswith(_PASSING_STATES):
-            raise port.Passing(f"the ledger's database: {type(e.orig).__name__}") from None
-        if state.startswith(("22", "23")):
-            raise port.Lasting(f"the ledger's database refuses these data: SQLSTATE {state}") from None
-        raise port.Unusable(f"the ledger's database cannot be used: SQLSTATE {state}") from None
+        raise _named(e.orig) from None
+    except psycopg.Error as e:
+        raise _named(e) from None
     except SQLAlchemyError as e:
         raise port.Passing(f"the ledger's database: {type(e).__name__}") from None
+
+
+def _named(error: BaseException | None) -> port.LedgerError:
+    """What an error of the driver means. Of its text nothing is repeated: it may quote data."""
+    state = getattr(error, "sqlstate", None)
+    if state == _UNIQUE_VIOLATION:
+        return port.Raced("two transactions wrote the same thing: read again")
+    if state is None and isinstance(error, psycopg.DataError | UnicodeEncodeError):
+        return port.Lasting("the database's driver refused the data")
+    if state is None or state.startswith(_PASSING_STATES):
+        return port.Passing(f"the ledger's database: {type(error).__name__}")
+    if state.startswith(("22", "23")):
+        return port.Lasting(f"the ledger's database refuses these data: SQLSTATE {state}")
+    return port.Unusable(f"the ledger's database cannot be used: SQLSTATE {state}")
 
 
 class PostgresLedger:
@@ -93,8 +104,23 @@ class PostgresLedger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        assert isinstance(engine.pool, QueuePool)
+        self._wire = Wire(self._connected, _named, engine.pool.size() + _MORE_CONNECTIONS)
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        """A connection made as the engine makes them, and no longer the engine's."""
+        with _errors():
+            pooled = self._engine.raw_connection()
+            connection: Any = pooled.dbapi_connection
+            pooled.detach()
+            assert isinstance(connection, psycopg.Connection)
+            # No list of ids is worth a plan of its own: each is looked up in its index.
+            connection.execute("SET plan_cache_mode = force_generic_plan")
+            connection.commit()
+        return connection
 
     def close(self) -> None:
+        self._wire.close()
         self._engine.dispose()
 
     def on_duty(self) -> bool:
@@ -143,16 +169,15 @@ class PostgresLedger:
 
     @contextmanager
     def cycle(self, position: port.Position, to: int, home: port.Position | None = None) -> Iterator["PostgresCycle"]:
-        with _errors(), self._engine.begin() as connection:
-            now = _swap(connection, position, to, home)
-            yield PostgresCycle(connection, position, now)
+        with self._wire.transaction() as session:
+            yield PostgresCycle(session, position, _swap(session, position, to, home))
 
     @contextmanager
     def begins(self, partition: int) -> Iterator["PostgresBegins"]:
-        with _errors(), self._engine.begin() as connection:
+        with self._wire.transaction() as session:
             # A statement of its own: one that waits for a lock still reads with the snapshot from before the wait.
-            row = connection.execute(_LOCK_SHARED, {"space": LOCK_SPACE, "p": partition}).one()
-            yield PostgresBegins(connection, row.now.astimezone(UTC))
+            locked = session.execute(statements.LOCK_SHARED, {"space": LOCK_SPACE, "p": partition})
+            yield PostgresBegins(session, lambda: _the_one(locked))
 
     def register(self, export: ExportRow) -> int:
         with _errors(), self._engine.begin() as c:
@@ -160,38 +185,22 @@ class PostgresLedger:
 
     @contextmanager
     def reader(self) -> Iterator["PostgresReader"]:
+        with ExitStack() as asked:
+            yield PostgresReader(self._wire, lambda: asked.enter_context(self._asking()))
+
+    @contextmanager
+    def _asking(self) -> Iterator[Connection]:
+        """What answers those who ask: statements of too many kinds to prepare each."""
         with _errors(), self._engine.begin() as connection:
             connection.execute(text("SET TRANSACTION READ ONLY"))
-            yield PostgresReader(connection, _clock(connection))
+            yield connection
 
     def outbox(self, stage: port.Stage, partition: int, limit: int) -> Sequence[port.OutboxRow]:
-        statement = text(
-            "SELECT id, topic, value, key, to_partition FROM outbox WHERE stage = :s AND partition = :p "
-            "ORDER BY id LIMIT :n"
-        )
-        with _errors(), self._engine.begin() as c:
-            rows = c.execute(statement, {"s": stage, "p": partition, "n": limit})
-            return [port.OutboxRow(r.id, r.topic, r.value, r.key, r.to_partition) for r in rows]
+        rows = self._wire.read(statements.OUTBOX, {"s": stage, "p": partition, "n": limit})
+        return [port.OutboxRow(r.id, r.topic, r.value, r.key, r.to_partition) for r in rows]
 
     def waiting(self, partitions: Collection[int]) -> Collection[int]:
-        with _errors(), self._engine.begin() as c:
-            return c.execute(statements.WAITING, {"ps": json.dumps(sorted(partitions))}).scalars().all()
-
-
-# The clock is read behind the wait: a target list is worked from left to right.
-_LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:space, :p), clock_timestamp() AS now")
-_LOCK = text("SELECT pg_advisory_xact_lock(:space, :p)")
-_SWAP = text(
-    "UPDATE lanes SET next = :to WHERE stage = :s AND partition = :p AND next = :expected AND epoch = :epoch "
-    "RETURNING clock_timestamp() AS now"
-)
-# Locked as an update would lock it: who takes the lane waits for the end, and a lane that was taken is not found.
-_SWAP_AT_HOME = text(
-    "WITH home AS (SELECT 1 FROM lanes WHERE stage = :hs AND partition = :hp AND epoch = :home FOR NO KEY UPDATE) "
-    "UPDATE lanes SET next = :to WHERE stage = :s AND partition = :p AND next = :expected AND epoch = :epoch "
-    "AND EXISTS (SELECT 1 FROM home) RETURNING clock_timestamp() AS now"
-)
-_STANDS = text("SELECT epoch, next FROM lanes WHERE stage = :s AND partition = :p")
+        return [r.p for r in self._wire.read(statements.WAITING, {"ps": integers(sorted(partitions))})]
 
 
 def _clock(connection: Connection) -> datetime:
@@ -199,19 +208,25 @@ def _clock(connection: Connection) -> datetime:
     return found.astimezone(UTC)
 
 
-def _swap(connection: Connection, position: port.Position, to: int, home: port.Position | None) -> datetime:
+def _the_one(answer: Iterable[Any]) -> datetime:
+    """The moment in the one row of an answer."""
+    (row,) = answer
+    now: datetime = row.now
+    return now.astimezone(UTC)
+
+
+def _swap(session: Session, position: port.Position, to: int, home: port.Position | None) -> datetime:
     """The first line of every cycle: an old owner fails here and has changed nothing."""
     key = {"s": position.stage, "p": position.partition}
     given = {**key, "to": to, "expected": position.next, "epoch": position.epoch}
     if home is None:
-        row = connection.execute(_SWAP, given).one_or_none()
+        moved = session.execute(statements.SWAP, given)
     else:
-        given |= {"hs": home.stage, "hp": home.partition, "home": home.epoch}
-        row = connection.execute(_SWAP_AT_HOME, given).one_or_none()
-    if row is not None:
-        now: datetime = row.now
-        return now.astimezone(UTC)
-    found = connection.execute(_STANDS, key).one_or_none()
+        at_home = {"hs": home.stage, "hp": home.partition, "home": home.epoch}
+        moved = session.execute(statements.SWAP_AT_HOME, given | at_home)
+    if moved.rows():
+        return _the_one(moved)
+    found = next(iter(session.execute(statements.STANDS, key)), None)
     if found is None or found.epoch != position.epoch:
         raise port.NotOwner(f"{position.stage}/{position.partition}")
     if found.next != position.next or home is None:
@@ -219,61 +234,88 @@ def _swap(connection: Connection, position: port.Position, to: int, home: port.P
     raise port.NotOwner(f"{home.stage}/{home.partition}")
 
 
-def _guarded(connection: Connection) -> Guarded:
-    return Guarded(connection, _errors)
-
-
 class PostgresCycle(CycleReading):
-    """`Cycle` on PostgreSQL."""
+    """`Cycle` on PostgreSQL. It does not wait for people's locks and what it writes: what it reads comes behind."""
 
-    def __init__(self, connection: Connection, position: port.Position, now: datetime) -> None:
-        super().__init__(_guarded(connection), statements, now, position)
+    def __init__(self, session: Session, position: port.Position, now: datetime) -> None:
+        super().__init__(session, statements, lambda: now, position)
+        self._session = session
 
     def lock_partition(self) -> None:
-        self._c.execute(_LOCK, {"space": LOCK_SPACE, "p": self._p})
+        self._session.execute(statements.LOCK, {"space": LOCK_SPACE, "p": self._p}).rows()
 
     def lock_holders(self, holders: Collection[str]) -> None:
-        if holders:
-            self._c.execute(statements.LOCK_HOLDERS, self._ids(holders))
+        if not holders:
+            return
+        self._session.execute(statements.LOCK_HOLDERS, self._ids(holders))
+        # Whoever locks people looks at once for what is open about them.
+        self._session.ahead(statements.CLAIMS, self._ids(holders))
+        self._session.ahead(statements.IN_FORCE, self._ids(holders))
+
+    def numbers(self, count: int) -> Iterator[int]:
+        return _numbers(self._session.execute(statements.NUMBERS, {"n": count})) if count else iter(())
 
     def write(self, batch: port.Batch) -> None:
-        found = sections(batch, self._position)
-        if not found:
-            return
-        given = {name: _document(rows) for name, rows in found.items()}
-        self._c.execute(_write_statement(tuple(found)), {**given, "now": self.now})
+        found = sections(batch)
+        if found:
+            alike = {"now": self.now, "stage": self._position.stage, "partition": self._p}
+            _write(self._session, found, alike)
+
+    def written(self) -> None:
+        self._session.wait()
 
 
-@cache
-def _write_statement(names: tuple[str, ...]) -> Any:
-    return statements.write(names)
-
-
-def _document(rows: Any) -> str:
-    try:
-        return orjson.dumps(rows).decode()
-    except TypeError:
-        raise port.Lasting("the data cannot be written as JSON") from None
+def _numbers(answer: Iterable[Any]) -> Iterator[int]:
+    """Waits for them only when the first is wanted."""
+    for row in answer:
+        yield row.n
 
 
 class PostgresBegins(Reading):
     """`Begins` on PostgreSQL."""
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
-        super().__init__(_guarded(connection), statements, now)
+    def __init__(self, session: Session, clock: Callable[[], datetime]) -> None:
+        super().__init__(session, statements, clock)
+        self._session = session
+
+    def doors(self, request_ids: Collection[str], system: str, *, sealed: bool = False) -> Mapping[str, port.DoorRow]:
+        if request_ids:
+            # Whoever is to give a go looks at once for those that were given.
+            self._session.ahead(statements.ENTRIES, {**self._ids(request_ids), "system": system})
+        return super().doors(request_ids, system, sealed=sealed)
 
     def insert(self, evidence: Sequence[port.EvidenceRow], leases: Sequence[port.LeaseRow]) -> None:
-        if not evidence and not leases:
-            return
-        given = {
-            "evidence": _document([plain(e) for e in evidence]),
-            "leases": _document([{**plain(x), "until": moment(x.until)} for x in leases]),
-        }
-        self._c.execute(statements.INSERT_BEGINS, {**given, "now": self.now})
+        found = begun(evidence, leases)
+        if found:
+            _write(self._session, found, {"now": self.now})
+
+
+def _write(session: Session, found: Mapping[str, Rows], alike: Mapping[str, Any]) -> None:
+    try:
+        statement, values = statements.write(found)
+    except (UnicodeEncodeError, struct.error):  # text that is no Unicode, a number too large for its column
+        raise port.Lasting("these data cannot be written") from None
+    session.forget_ahead()
+    session.execute(statement, {**values, **alike})
+
+
+class _Reached:
+    """Each statement a transaction of its own, which cannot write."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def execute(self, statement: Statement, values: Mapping[str, Any]) -> Sequence[Any]:
+        return self._wire.read(statement, values)
 
 
 class PostgresReader(ReaderReading):
-    """`Reader` on PostgreSQL."""
+    """`Reader` on PostgreSQL: every statement sees what is there at its moment."""
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
-        super().__init__(_guarded(connection), statements, now)
+    def __init__(self, wire: Wire, asking: Callable[[], Connection]) -> None:
+        super().__init__(_Reached(wire), statements, lambda: _the_one(wire.read(statements.CLOCK, {})))
+        self._open = asking
+
+    @cached_property
+    def _asking(self) -> Guarded:
+        return Guarded(self._open(), _errors)

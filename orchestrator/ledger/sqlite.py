@@ -7,7 +7,7 @@ the file. What `begin`, cycles and accepting must not do at the same time they t
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from keshi.orchestrator.ledger import port
 from keshi.orchestrator.ledger import sqlite_statements as sql
 from keshi.orchestrator.ledger.answers import ExportRow
-from keshi.orchestrator.ledger.asked import register
+from keshi.orchestrator.ledger.asked import Guarded, register
 from keshi.orchestrator.ledger.migrate import check_database
-from keshi.orchestrator.ledger.reading import CycleReading, Guarded, ReaderReading, Reading
-from keshi.orchestrator.ledger.sections import moment, plain, sections
+from keshi.orchestrator.ledger.reading import CycleReading, Reached, ReaderReading, Reading
+from keshi.orchestrator.ledger.sections import Rows, begun, sections
 from keshi.orchestrator.ledger.sqlite_file import FileLock, check_place, path_of
 from keshi.runtime.sealing import WrappedKey
 from keshi.schemas.closure import GENESIS
@@ -327,7 +327,7 @@ class SqliteCycle(CycleReading):
     """`Cycle` on SQLite. Who is in one is alone: there is nothing left to lock."""
 
     def __init__(self, connection: Connection, position: port.Position, now: datetime) -> None:
-        super().__init__(_guarded(connection), sql, now, position)
+        super().__init__(_guarded(connection), sql, lambda: now, position)
 
     def lock_partition(self) -> None:
         """See `Cycle.lock_partition`: it is, from the start."""
@@ -341,32 +341,30 @@ class SqliteCycle(CycleReading):
         return super().numbers(count)
 
     def write(self, batch: port.Batch) -> None:
-        found = sections(batch, self._position)
-        now = moment(self.now)
-        for name in (name for name in sql.WRITE if name in found):
-            self._c.execute(sql.WRITE[name], [{**row, "now": now} for row in sql.rows(found[name])])
+        _write(self._c, sections(batch), {"now": self.now, "stage": self._position.stage, "partition": self._p})
+
+    def written(self) -> None:
+        """It is."""
 
 
 class SqliteBegins(Reading):
     """`Begins` on SQLite."""
 
     def __init__(self, connection: Connection, now: datetime) -> None:
-        super().__init__(_guarded(connection), sql, now)
+        super().__init__(_guarded(connection), sql, lambda: now)
 
     def insert(self, evidence: Sequence[port.EvidenceRow], leases: Sequence[port.LeaseRow]) -> None:
-        now = moment(self.now)
-        given = [{**plain(x), "until": moment(x.until), "now": now} for x in leases]
-        for statement, rows in (
-            (sql.EVIDENCE, [{**plain(e), "now": now} for e in evidence]),
-            (sql.GRANTED, [x for x in given if x["ordinal"]]),
-            (sql.RENEWED, [x for x in given if not x["ordinal"]]),
-        ):
-            if rows:
-                self._c.execute(statement, rows)
+        _write(self._c, begun(evidence, leases), {"now": self.now})
+
+
+def _write(connection: Reached, found: Mapping[str, Rows], alike: Mapping[str, Any]) -> None:
+    for name in (name for name in sql.WRITE if name in found):
+        connection.execute(sql.WRITE[name], sql.rows(name, found[name], alike))
 
 
 class SqliteReader(ReaderReading):
     """`Reader` on SQLite: a snapshot of the moment it first looks."""
 
     def __init__(self, connection: Connection, now: datetime) -> None:
-        super().__init__(_guarded(connection), sql, now)
+        self._asking = _guarded(connection)
+        super().__init__(self._asking, sql, lambda: now)

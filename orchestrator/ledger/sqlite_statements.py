@@ -5,13 +5,13 @@ of what reading them from a JSON document does.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Dialect, Text, TextClause, TypeDecorator, bindparam, text
 
-from keshi.orchestrator.ledger.sections import moment
+from keshi.orchestrator.ledger.sections import COLUMNS, Rows, moment
 
 
 class Moment(TypeDecorator[datetime]):
@@ -45,9 +45,8 @@ def listed(ids: Collection[str]) -> str:
 STATES = text(f"SELECT request_id, state, accepted FROM requests WHERE request_id IN {_LISTED}")  # noqa: S608
 _DOORS = f"FROM requests r LEFT JOIN keys k ON k.owner = r.request_id WHERE r.request_id IN {_LISTED}"
 _DOOR = "SELECT r.request_id, r.partition, r.door, k.kek_id, k.wrapped"
-DOORS = text(f"{_DOOR}, NULL AS sealed {_DOORS}")
-_SEALED_FOR = "(SELECT value FROM json_each(r.accepted, '$.sealed') WHERE key = :system)"
-DOORS_SEALED = text(f"{_DOOR}, {_SEALED_FOR} AS sealed {_DOORS}")
+DOORS = text(f"{_DOOR}, NULL AS accepted {_DOORS}")
+DOORS_SEALED = text(f"{_DOOR}, r.accepted {_DOORS}")
 KEYS = text(f"SELECT owner, kek_id, wrapped FROM keys WHERE owner IN {_LISTED}")  # noqa: S608
 PLANS = text(f"SELECT hash, body FROM plans WHERE hash IN {_LISTED}")  # noqa: S608
 CLOSURES = text(f"SELECT request_id, record FROM closures WHERE request_id IN {_LISTED}")  # noqa: S608
@@ -55,15 +54,15 @@ MANIFESTS = text(
     f"SELECT request_id, system, manifest FROM evidence WHERE request_id IN {_LISTED} ORDER BY at, begin_id"  # noqa: S608
 )
 _LEASE = (
-    "SELECT e.begin_id, e.request_id, e.system, e.attempt, e.mode, e.digest, e.counts, e.at, e.searched, e.learned, "
-    "l.lease_id, l.at AS granted_at, "
-    "max(l.until, coalesce((SELECT max(r.until) FROM renewals r WHERE r.lease_id = l.lease_id), l.until)) AS until"
+    "SELECT begin_id, request_id, system, attempt, mode, digest, counts, at, searched, learned, lease_id, "
+    "CASE WHEN lease_id IS NOT NULL THEN at END AS granted_at, "
+    "max(until, coalesce((SELECT max(r.until) FROM renewals r WHERE r.lease_id = e.lease_id), until)) AS until"
 )
-_LEASES_OF = f"FROM evidence e LEFT JOIN leases l ON l.begin_id = e.begin_id WHERE e.request_id IN {_LISTED}"
-_LEASE_ORDER = "ORDER BY e.request_id, e.system, l.ordinal NULLS LAST, e.at"
+_LEASES_OF = f"FROM evidence e WHERE request_id IN {_LISTED}"
+_LEASE_ORDER = "ORDER BY request_id, system, ordinal NULLS LAST, at"
 _LEASE_MOMENTS = {"at": _AT, "granted_at": _AT, "until": _AT}
 LEASES = text(f"{_LEASE} {_LEASES_OF} {_LEASE_ORDER}").columns(**_LEASE_MOMENTS)
-ENTRIES = text(f"{_LEASE}, e.manifest {_LEASES_OF} AND e.system = :system {_LEASE_ORDER}").columns(**_LEASE_MOMENTS)
+ENTRIES = text(f"{_LEASE}, manifest {_LEASES_OF} AND system = :system {_LEASE_ORDER}").columns(**_LEASE_MOMENTS)
 _OBLIGATION = (
     "SELECT obligation_id, request_id, partition, system, kind, state, due, coalesce(sealed, '') AS sealed, data, "
     "sequence FROM obligations"
@@ -128,54 +127,40 @@ META = text("SELECT value FROM meta WHERE name = :n")
 SET_META = text("UPDATE meta SET value = :v WHERE name = :n")
 
 
-def _into(table: str, *columns: str, behind: str = "", now: bool = False) -> TextClause:
-    places = [*columns, "at"] if now else columns
-    values = [f":{c}" for c in columns] + ([":now"] if now else [])
+def _into(table: str, section: str, *more: str, behind: str = "") -> TextClause:
+    """Insert a row of a section. `more` are columns that are alike in all of them."""
+    places = [*COLUMNS[section], *more]
+    values = [":now" if c == "at" else f":{c}" for c in places]
     return text(f"INSERT INTO {table} ({', '.join(places)}) VALUES ({', '.join(values)}) {behind}")  # noqa: S608 - names of ours
 
 
 _ANYWAY = "ON CONFLICT DO NOTHING"
-EVIDENCE = _into(
-    "evidence",
-    *("begin_id", "request_id", "partition", "system", "attempt", "mode", "manifest", "digest", "counts", "searched"),
-    "learned",
-    behind="ON CONFLICT (begin_id) DO NOTHING",
-    now=True,
-)
-GRANTED = _into("leases", "lease_id", "begin_id", "request_id", "system", "ordinal", "until", now=True)
-RENEWED = _into("renewals", "lease_id", "until", behind=_ANYWAY)
-
-# By section of a batch, in the order of writing.
+# By section, in the order of writing.
 WRITE: dict[str, TextClause] = {
-    "events": _into("events", "stream", "sequence", "partition", "kind", "data", now=True),
+    "events": _into("events", "events", "partition", "at"),
     "states": _into(
         "requests",
-        *("request_id", "partition", "sequence", "status", "number", "next_due", "state", "accepted", "door"),
+        "states",
         behind="ON CONFLICT (request_id) DO UPDATE SET sequence = excluded.sequence, status = excluded.status, "
         "number = excluded.number, next_due = excluded.next_due, state = excluded.state, "
         "accepted = coalesce(excluded.accepted, requests.accepted), door = excluded.door",
     ),
     "due_moved": text("UPDATE requests SET next_due = :due WHERE request_id = :request_id"),
-    "inbox": _into("inbox", "partition", "request_id", "data"),
-    "inbox_done": text("DELETE FROM inbox WHERE id = :it"),
-    "outbox": _into("outbox", "id", "stage", "partition", "topic", "to_partition", "key", "value"),
-    "outbox_done": text("DELETE FROM outbox WHERE id = :it"),
-    "arrivals": _into(
-        "arrivals", "topic_id", "partition", "place", "result", "request_id", "code", behind=_ANYWAY, now=True
-    ),
-    "quarantine": _into("quarantine", "stage", "partition", "place", "reason", "field", "size", "sealed", now=True),
-    "claims": _into("claims", "holder", "request_id", "partition", "number"),
-    "claims_ended": text("DELETE FROM claims WHERE request_id = :it"),
-    "keys": _into("keys", "owner", "kek_id", "wrapped"),
-    "keys_destroyed": text("DELETE FROM keys WHERE owner = :it"),
-    "plans": _into("plans", "hash", "body", behind=_ANYWAY),
-    "inventories": _into("inventories", "hash", "body", behind=_ANYWAY),
-    "closures": _into("closures", "request_id", "partition", "number", "hash", "record", now=True),
-    "obligations": _into(
-        "obligations",
-        *("obligation_id", "request_id", "partition", "system", "kind", "state", "sequence", "due", "sealed", "data"),
-    ),
-    "remembered": _into("remembered", "holder", "obligation_id", "system"),
+    "inbox": _into("inbox", "inbox"),
+    "inbox_done": text("DELETE FROM inbox WHERE id = :id"),
+    "outbox": _into("outbox", "outbox", "stage", "partition"),
+    "outbox_done": text("DELETE FROM outbox WHERE stage = :stage AND partition = :partition AND id = :id"),
+    "arrivals": _into("arrivals", "arrivals", "at", behind=_ANYWAY),
+    "quarantine": _into("quarantine", "quarantine", "at"),
+    "claims": _into("claims", "claims"),
+    "claims_ended": text("DELETE FROM claims WHERE request_id = :request_id"),
+    "keys": _into("keys", "keys"),
+    "keys_destroyed": text("DELETE FROM keys WHERE owner = :owner"),
+    "plans": _into("plans", "plans", behind=_ANYWAY),
+    "inventories": _into("inventories", "inventories", behind=_ANYWAY),
+    "closures": _into("closures", "closures", "at"),
+    "obligations": _into("obligations", "obligations"),
+    "remembered": _into("remembered", "remembered"),
     "obligations_met": text(
         "UPDATE obligations SET state = 'met', sealed = NULL, due = NULL, sequence = :sequence "
         "WHERE obligation_id = :obligation_id"
@@ -183,18 +168,28 @@ WRITE: dict[str, TextClause] = {
     "obligations_due": text(
         "UPDATE obligations SET due = :due, sequence = :sequence WHERE obligation_id = :obligation_id"
     ),
-    "cases": _into("cases", "number", "request_id", "action", "regime", "ground", "arrived", "due", "closed"),
+    "cases": _into("cases", "cases"),
     "cases_closed": text("UPDATE cases SET closed = :closed WHERE number = :number"),
-    "people": _into("people", "holder", "number"),
-    "endings": _into("endings", "outcome", "number", "system", "ground", behind=_ANYWAY),
-    "forgotten": text("DELETE FROM remembered WHERE obligation_id = :it"),
+    "people": _into("people", "people"),
+    "endings": _into("endings", "endings", behind=_ANYWAY),
+    "forgotten": text("DELETE FROM remembered WHERE obligation_id = :obligation_id"),
     "chain": text(
-        "UPDATE lanes SET chain_number = :number, chain_head = :head WHERE stage = 'reports' AND partition = :partition"
+        "UPDATE lanes SET chain_number = :chain_number, chain_head = :chain_head "
+        "WHERE stage = 'reports' AND partition = :partition"
     ),
+    "given": _into("evidence", "given", "at"),
+    "refused": _into("evidence", "refused", "at", behind="ON CONFLICT (begin_id) DO NOTHING"),
+    "renewed": _into("renewals", "renewed", behind=_ANYWAY),
 }
 
 
-def rows(section: Any) -> list[dict[str, Any]]:
-    """A section of a batch as parameters: of a list of names each is `it`."""
-    found = [section] if isinstance(section, dict) else section
-    return [row if isinstance(row, dict) else {"it": row} for row in found]
+def rows(section: str, found: Rows, alike: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a section as parameters, each with what is alike in all of them."""
+    kinds, same = COLUMNS[section], _written(alike)
+    if "timestamptz" in kinds.values():
+        return [{**same, **_written(dict(zip(kinds, row, strict=True)))} for row in found]
+    return [{**same, **dict(zip(kinds, row, strict=True))} for row in found]
+
+
+def _written(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: moment(v) if isinstance(v, datetime) else v for name, v in row.items()}

@@ -35,6 +35,18 @@ class CallRecordings(Rules):
         marks = [version["suspended_by"] for version in _versions(rows[ref])]
         return tuple(marks) if all(marks) else ()
 
+    def begun(self, row: Row | None, mark: str) -> bool:
+        return any(version["suspended_by"] == mark for version in (row or {}).get("versions", {}).values())
+
+    def possible(self, old: Row | None, wholly: Row | None, new: Row | None) -> bool:
+        """Of the versions of an object some may be marked already; that some are gone already is not to be told."""
+        if old is None or wholly is None or new is None or "versions" not in old:
+            return super().possible(old, wholly, new)
+        ways = (old["versions"], wholly["versions"])
+        return old["versions"].keys() == new["versions"].keys() and all(
+            any(way[name] == version for way in ways) for name, version in new["versions"].items()
+        )
+
     def usable(self, row: Row) -> bool:
         """A delete marker alone holds nothing."""
         return "versions" not in row or bool(_versions(row))

@@ -18,7 +18,9 @@ class MaTool(Rules):
     searched: ClassVar[frozenset[str]] = frozenset({"customer_id", "email", "cookie_id"})
 
     def theirs(self, rows: Rows, wanted: Wanted, asked: Asked) -> set[Ref]:
-        tables = {name: {key: row for (t, key), row in rows.items() if t == name} for name in self.categories}
+        tables: dict[str, dict[str, Row]] = {name: {} for name in (*self.categories, *_HANGS)}
+        for (table, key), row in rows.items():
+            tables.get(table, {})[key] = row
         contacts = self._contacts(tables["contacts"], wanted)
         cookies = {key for key, row in tables["cookies"].items() if row["contact_id"] in contacts}
         values = {tables["cookies"][key]["cookie_id"] for key in cookies}
@@ -28,7 +30,7 @@ class MaTool(Rules):
             if row["contact_id"] in contacts or row["cookie_id"] in values
         }
         found = {"contacts": contacts, "cookies": cookies, "behaviour": behaviour}
-        hanging = {(t, k) for (t, k), row in rows.items() if t in _HANGS and row["contact_id"] in contacts}
+        hanging = {(t, k) for t in _HANGS for k, row in tables[t].items() if row["contact_id"] in contacts}
         return hanging | {(table, key) for table, keys in found.items() for key in keys}
 
     def _contacts(self, contacts: Mapping[str, Row], wanted: Wanted) -> set[str]:

@@ -96,7 +96,7 @@ class World:
             for ref in sorted(refs):
                 old, new, but = before.get(ref), now.get(ref), rules.own_column
                 taken.changed[system] += not same(old, new, but=but)
-                if any(same(wanted, new, but=but) for wanted in (old, wholly.get(ref))):
+                if rules.possible(old, wholly.get(ref), new):
                     self._take(system, ref, new)
                 else:
                     taken.strange.append(ref)

@@ -229,7 +229,7 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
     # One that says that it did nothing leaves the model as it is: the look at the stores in the end will tell.
     done = bool(outcomes & _DONE)
     asked = any(n for endings in said.values() for (outcome, _), n in endings.items() if outcome == "not_found")
-    taken = world.take_over(request.asked, after if done or asked else world.stores.copy())
+    taken = world.take_over(request.asked, after if done or asked else world.stores)
     _compare_withdrawn(request_id, taken, said, record, found)
     found.taken_back["untouched" if not done else "partly" if "not_started" in outcomes else "wholly"] += 1
 

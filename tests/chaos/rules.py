@@ -64,9 +64,17 @@ class Rules:
         mark = rows[ref].get("suspended_by") if ref in rows else None
         return (mark,) if mark else ()
 
+    def begun(self, row: Row | None, mark: str) -> bool:
+        """Whether part of a record carries this mark, which only a suspension that was taken back leaves behind."""
+        return False
+
     def usable(self, row: Row) -> bool:
         """Whether it holds anything that could be used."""
         return True
+
+    def possible(self, old: Row | None, wholly: Row | None, new: Row | None) -> bool:
+        """Whether a request that was taken back can have left the record so: as it was, or as it wanted it."""
+        return any(same(wanted, new, but=self.own_column) for wanted in (old, wholly))
 
     # --- what becomes of it
 
@@ -119,7 +127,7 @@ class Rules:
         if not self.usable(before[ref]):
             return None
         if asked.action == "suspend_use":
-            return ("suspended" if self.marks(after, ref) else LEFT), None
+            return ("suspended" if self.marks(after, ref) or self.begun(after.get(ref), asked.mark) else LEFT), None
         marks = self.marks(before, ref)
         if not marks or not all(mark.startswith(MARK) for mark in marks):
             return None  # resume_use touches, and counts, only what keshi had suspended

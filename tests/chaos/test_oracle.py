@@ -612,6 +612,25 @@ def test_a_version_of_a_recording_that_is_still_in_use_is_found() -> None:
     assert judged(after, closed(SUSPENDED), Sent(asked("suspend_use"))).false == ["r1"]
 
 
+def test_a_suspension_taken_back_between_two_versions_says_so() -> None:
+    after, ref = stores(), ("objects", f"{FOLDER}audio.ogg")
+    after.of("call_recordings")[ref]["versions"]["v0"]["suspended_by"] = "keshi:r1"
+    left = {"calls": {"not_started": 2}, "transcripts": {"not_started": 1}}
+    impossible = {c: {"impossible": 0} for c in TABLES["affiliates"]}
+
+    def said(recordings: dict[str, int], verdict: str) -> dict[str, Any]:
+        outcomes = {**NOTHING, "affiliates": impossible, "call_recordings": {**left, "recordings": recordings}}
+        return record("r1", outcomes, verdict, withdrawn=True, action="suspend_use")
+
+    back = Sent(asked("suspend_use"), withdrawn=True)
+    right = said({"suspended": 1, "not_started": 1}, "fulfilled_with_exceptions")
+    found = judged(after, closed(right), back)
+    assert found.ok, found.notes
+    assert judged(after, closed(said({"not_started": 2}, "withdrawn")), back).false == ["r1"]
+    after.of("call_recordings")[ref]["versions"]["v0"]["suspended_by"] = "keshi:r9"
+    assert judged(after, closed(right), back).false == ["r1"]
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_suspension_that_erases_is_false(system: str) -> None:
     after = suspended()

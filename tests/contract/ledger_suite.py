@@ -50,7 +50,7 @@ from kit.seeding import PARTITIONS, Seeder, new_keys, request_in
 WAITS = 0.3
 """Seconds after which what should wait has still not come through."""
 SOON = 20
-INSERT_ONLY = ("events", "arrivals", "evidence", "leases", "renewals", "closures", "quarantine", "plans", "inventories")
+INSERT_ONLY = ("events", "arrivals", "evidence", "renewals", "closures", "quarantine", "plans", "inventories")
 """Tables of facts. What is in one stays as it is."""
 
 
@@ -214,6 +214,17 @@ class LedgerSuite:
         with pytest.raises(WrongOffset) as refused, ledger.cycle(position, 4):
             pass
         assert refused.value.next_offset == 3
+
+    def test_what_cannot_be_written_is_known_before_the_end_to_whoever_waits_for_it(self, ledger: Ledger) -> None:
+        """Who has to know how long it took must not be told by the commit."""
+        write(ledger, Batch(events=[EventRow("r", 1, "closed", "{}")]))
+        position = take(ledger)
+        reached: list[int] = []
+        with pytest.raises(Raced), ledger.cycle(position, position.next) as tx:  # noqa: PT012 - which line raises is the question
+            tx.write(Batch(events=[EventRow("r", 1, "closed", "{}")]))
+            tx.written()
+            reached.append(1)
+        assert not reached
 
     def test_a_cycle_that_decides_at_home_needs_that_lane_too(self, ledger: Ledger, other: Ledger) -> None:
         """Commands move; whose requests are decided stands still, and has to be ours."""
@@ -696,6 +707,7 @@ class LedgerSuite:
         with ThreadPoolExecutor(1) as pool:
             with ledger.cycle(position, position.next) as tx:
                 tx.lock_holders(["ef" * 32, holder])
+                assert list(tx.claims([holder])) == []
                 accepting = pool.submit(accept_another)
                 waits(accepting)
                 tx.write(Batch(claims=[Claim(holder, elder, 0, 7)]))
@@ -715,6 +727,7 @@ class LedgerSuite:
         with ThreadPoolExecutor(1) as pool:
             with ledger.cycle(position, position.next) as tx:
                 tx.lock_holders([holder])
+                assert len(tx.claims([holder])) == 2
                 looking = pool.submit(look)
                 waits(looking)
                 tx.write(Batch(claims_ended=[elder]))

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from keshi.runtime.settings import ConfigurationError
 from keshi.schemas.commands import Action
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.outcomes import Outcome
-from keshi.schemas.tasks import Found, RetentionRule
+from keshi.schemas.tasks import Found, Mode, RetentionRule
 
 RULES = tuple(RetentionRule(category=c, ground="jp.tax-records", years=7) for c in ("calls", "recordings"))
 
@@ -435,6 +436,25 @@ def test_a_version_that_came_during_a_suspension_is_not_suspended(
     key = audio(call)
     recordings.bucket.put(key, b"new")
     assert states(union, handler.verify(task(person, SUSPEND), union))[f"recordings:{key}"] == "Active"
+
+
+def test_a_suspension_taken_back_between_two_versions_says_what_it_has_marked(
+    handler: CallRecordings, recordings: Any, everybody: tuple[Person, ...]
+) -> None:
+    """It is not suspended while another version can be heard; once nobody acts any more, its mark must not be lost."""
+    person, call = call_with(everybody, lambda c: len(c.recording.versions) == 3)
+    key, suspend = audio(call), task(person, SUSPEND)
+    union = handler.locate(suspend).found
+    before = rows(recordings)
+    first = recordings.bucket.versions(key)[0].version_id
+    tags = {"TagSet": [{"Key": TAG, "Value": f"keshi:{suspend.request_id}"}]}
+    where = {"Bucket": recordings.bucket.name, "Key": key, "VersionId": first}
+    recordings.bucket.client().put_object_tagging(**where, Tagging=tags)
+    assert states(union, handler.verify(suspend, union))[f"recordings:{key}"] == "Active"
+    checked = states(union, handler.verify(replace(suspend, mode=Mode.CHECK), union))
+    assert [ref for ref, state in checked.items() if state == "Suspended"] == [f"recordings:{key}"]
+    handler.act(task(person, RESUME, remembered=union), union)
+    assert rows(recordings).systems == before.systems
 
 
 # --- what the law or a lock keeps

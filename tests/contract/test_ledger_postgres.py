@@ -13,6 +13,7 @@ from contract.stores import Postgres
 from keshi.dev.postgres import drop_database
 from keshi.orchestrator.ledger.port import (
     Batch,
+    Claim,
     Cycle,
     InboxRow,
     Lasting,
@@ -23,6 +24,7 @@ from keshi.orchestrator.ledger.port import (
     Passing,
 )
 from keshi.orchestrator.ledger.postgres import connect
+from keshi.orchestrator.ledger.wire import Statement
 from keshi.runtime.settings import ConfigurationError
 from kit.seeding import request_in
 
@@ -124,7 +126,21 @@ class TestPostgresLedger(LedgerSuite):
 
     def test_readers_cannot_write(self, ledger: Ledger) -> None:
         with pytest.raises(LedgerError), ledger.reader() as view:
-            view._c.execute(text("DELETE FROM keys"), {})  # type: ignore[attr-defined] # past the port
+            view._c.execute(Statement("DELETE FROM keys"), {})  # type: ignore[attr-defined] # past the port
+        with pytest.raises(LedgerError), ledger.reader() as view:
+            view._asking.execute(text("DELETE FROM keys"), {})  # type: ignore[attr-defined] # as above
+
+    def test_what_is_read_ahead_under_a_lock_is_not_answered_once_something_was_written(self, ledger: Ledger) -> None:
+        one, found = request_in(0), evidence(request_in(0))
+        position = take(ledger)
+        with ledger.cycle(position, position.next + 1) as tx:
+            tx.lock_holders(["ab" * 32])
+            tx.write(Batch(claims=[Claim("ab" * 32, one, 0, 1)]))
+            assert [c.request_id for c in tx.claims(["ab" * 32])] == [one]
+        with ledger.begins(0) as begin:
+            begin.doors([found.request_id], "crm")
+            begin.insert([found], [lease(found, 1, begin.now)])
+            assert set(begin.entries([found.request_id], "crm")) == {found.request_id}
 
     def test_states_of_many_requests_are_one_statement(self, ledger: Ledger) -> None:
         ids = [request_in(0) for _ in range(50)]

@@ -218,6 +218,7 @@ def test_a_question_that_contradicts_the_plan_names_its_field(place: Place, api:
         ("operator", "POST", f"/v1/requests/{NOBODY}/decisions", 403, "forbidden"),
         ("reader", "GET", "/v1/nothing", 404, "not_found"),
         ("reader", "DELETE", "/v1/requests", 405, "method_not_allowed"),
+        ("billing", "GET", "/v1/tasks:begin", 405, "method_not_allowed"),
         ("reader", "GET", f"/v1/requests/{NOBODY}", 404, "request_unknown"),
         ("reader", "GET", f"/v1/closures/{NOBODY}", 404, "request_unknown"),
         ("reader", "GET", "/v1/requests/hanako", 422, "invalid"),

@@ -514,7 +514,7 @@ def test_append_only(world: World) -> None:
     rid, _, _ = begun(world, [("profile", "p1")])
     world.work(rid, "mail", [])
     world.send(cloudevent({"request_id": rid}, "WithdrawRequest"))
-    tables = ("events", "arrivals", "evidence", "leases", "renewals", "closures", "quarantine", "plans", "inventories")
+    tables = ("events", "arrivals", "evidence", "renewals", "closures", "quarantine", "plans", "inventories")
     for table in tables:
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}", f"UPDATE {table} SET {_column(world, table)}"):
             with world.db.begin() as connection, pytest.raises(DBAPIError, match="append-only"):

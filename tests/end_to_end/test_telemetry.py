@@ -103,6 +103,10 @@ def points(metric: Any) -> list[Any]:
     return [*metric.sum.data_points, *metric.gauge.data_points]
 
 
+def lags(collector: Collector) -> list[Any]:
+    return [point for metric in collector.metrics() if metric.name == Metric.LAG for point in points(metric)]
+
+
 def test_one_trace_goes_from_the_command_to_the_closure(
     kafka_bootstrap: str, topic_prefix: str, directory: Path, tmp_path: Path, collector: Collector
 ) -> None:
@@ -126,8 +130,8 @@ def test_one_trace_goes_from_the_command_to_the_closure(
         request_id = json.loads(done.stdout)["request_id"]
         until(lambda: {f"keshi.{stage}" for stage in Stage} <= {span.name for _, span in collector.spans()})
         wanted = {Metric.COMMANDS, Metric.TASKS, Metric.REPORTS, Metric.BEGINS, Metric.TASKS_ENDED, Metric.CLOSURES}
-        wanted.add(Metric.LAG)
         until(lambda: wanted <= {metric.name for metric in collector.metrics()})
+        until(lambda: {"keshi.stage", "keshi.system"} <= {a.key for p in lags(collector) for a in p.attributes})
     spans = collector.spans()
     assert len({span.trace_id for _, span in spans}) == 1
     assert {service for service, _ in spans} == {"keshi-orchestrator", "keshi-api", "keshi-worker"}

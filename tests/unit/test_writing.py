@@ -88,7 +88,7 @@ def test_what_was_not_given_is_never_written() -> None:
 
 def test_a_changed_copy_leaves_the_first_as_it_was() -> None:
     first = TaskProgress(system="crm")
-    second = changed(first, attempt=3)
+    second = changed(first, {"attempt": 3})
     assert (first.attempt, second.attempt) == (0, 3)
     assert second == first.model_copy(update={"attempt": 3})
     assert whole(second) == second.model_dump_json().encode()

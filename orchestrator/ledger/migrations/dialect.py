@@ -8,8 +8,9 @@ from alembic import op
 _TYPES = (
     (re.compile(r"\bbigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY\b"), "integer PRIMARY KEY AUTOINCREMENT"),
     (re.compile(r"\bbigint\b"), "integer"),
-    # Moments are text of one width in UTC, and sort as such; JSON is kept as it was given.
-    (re.compile(r"\b(?:timestamptz|json)\b"), "text"),
+    # Moments are text of one width in UTC, and sort as such.
+    (re.compile(r"\btimestamptz\b"), "text"),
+    (re.compile(r"\s*WITH \([^)]*\)\Z"), ""),
 )
 _TABLE = re.compile(r"\A\s*CREATE TABLE\b")
 

@@ -9,6 +9,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
 from kafka.partitioner.default import murmur2
+from kafka.producer.transaction_manager import TransactionManager, TransactionState
 
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 
@@ -50,7 +51,7 @@ def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: i
         ConfigurationError: no broker answers.
     """
     try:
-        return KafkaProducer(
+        producer = KafkaProducer(
             **client_config(settings),
             client_id=client_id,
             acks="all",
@@ -67,6 +68,22 @@ def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: i
         )
     except KafkaError:
         raise unreachable(settings) from None
+    producer._transaction_manager.__class__ = _Identity  # noqa: SLF001 - kafka-python makes it itself
+    return producer
+
+
+class _Identity(TransactionManager):  # type: ignore[misc] # kafka-python is untyped
+    """The id under which a producer sends, asked for anew once it was given up.
+
+    kafka-python 3.0.12 gives it up when a message that was on its way has run out of time, stays `READY`, and asks for
+    one only where it is `UNINITIALIZED`: such a producer sends nothing more, and fails nothing either. Kafka's own
+    client goes back to `UNINITIALIZED` (KAFKA-7737).
+    """
+
+    def reset_producer_id(self) -> None:
+        with self._lock:
+            super().reset_producer_id()
+            self._current_state = TransactionState.UNINITIALIZED
 
 
 def close_producer(producer: KafkaProducer, seconds: float) -> None:

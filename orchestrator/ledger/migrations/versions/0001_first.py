@@ -1,8 +1,11 @@
 """The first schema.
 
-Three kinds of tables. Primary and insert-only: events, arrivals, evidence, leases, renewals, closures, quarantine,
-plans, inventories; a trigger refuses to change them. Operational, never rebuilt: lanes, inbox, outbox, keys, meta.
-All else (requests, claims, obligations, remembered) is a projection of the first.
+Three kinds of tables. Primary and insert-only: events, arrivals, evidence (with the lease that it got), renewals,
+closures, quarantine, plans, inventories; a trigger refuses to change them. Operational, never rebuilt: lanes, inbox,
+outbox, keys, meta. All else (requests, claims, obligations, remembered) is a projection of the first.
+
+JSON is kept as text: a column of that type reads through each document once more. Documents of some thousand bytes stay
+in their row as they are: to compress one, or to cut it to pieces, takes longer than all the rest of writing it.
 """
 
 from keshi.orchestrator.ledger.migrations.dialect import guard, is_sqlite, run
@@ -14,7 +17,6 @@ INSERT_ONLY = (
     "events",
     "arrivals",
     "evidence",
-    "leases",
     "renewals",
     "closures",
     "quarantine",
@@ -30,19 +32,20 @@ TABLES = (
         PRIMARY KEY (stage, partition))""",
     """CREATE TABLE events (
         stream text NOT NULL, sequence integer NOT NULL, partition integer NOT NULL, kind text NOT NULL,
-        at timestamptz NOT NULL, data json NOT NULL, PRIMARY KEY (stream, sequence))""",
+        at timestamptz NOT NULL, data text NOT NULL,
+        PRIMARY KEY (stream, sequence)) WITH (toast_tuple_target = 8160)""",
     """CREATE TABLE requests (
         request_id text PRIMARY KEY, partition integer NOT NULL, sequence integer NOT NULL, status text NOT NULL,
-        number bigint UNIQUE, next_due timestamptz, state json NOT NULL)""",
+        number bigint, next_due timestamptz, state text NOT NULL) WITH (toast_tuple_target = 8160)""",
     "CREATE INDEX requests_due ON requests (partition, next_due) WHERE next_due IS NOT NULL",
     """CREATE TABLE inbox (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, partition integer NOT NULL,
-        request_id text NOT NULL, data json NOT NULL)""",
+        request_id text NOT NULL, data text NOT NULL) WITH (toast_tuple_target = 8160)""",
     "CREATE INDEX inbox_next ON inbox (partition, id)",
     """CREATE TABLE outbox (
-        id text PRIMARY KEY, stage text NOT NULL, partition integer NOT NULL, topic text NOT NULL,
-        to_partition integer, key text, value text NOT NULL)""",
-    "CREATE INDEX outbox_next ON outbox (stage, partition, id)",
+        id text NOT NULL, stage text NOT NULL, partition integer NOT NULL, topic text NOT NULL,
+        to_partition integer, key text, value text NOT NULL,
+        PRIMARY KEY (stage, partition, id)) WITH (toast_tuple_target = 8160)""",
     """CREATE TABLE arrivals (
         topic_id text NOT NULL, partition integer NOT NULL, place bigint NOT NULL, result text NOT NULL,
         request_id text, code text, at timestamptz NOT NULL, PRIMARY KEY (topic_id, partition, place))""",
@@ -53,12 +56,8 @@ TABLES = (
     """CREATE TABLE evidence (
         begin_id text PRIMARY KEY, request_id text NOT NULL, partition integer NOT NULL, system text NOT NULL,
         attempt integer NOT NULL, mode text NOT NULL, manifest text NOT NULL, digest text NOT NULL,
-        counts json NOT NULL, searched json NOT NULL, learned json NOT NULL, at timestamptz NOT NULL)""",
-    "CREATE INDEX evidence_of ON evidence (request_id)",
-    """CREATE TABLE leases (
-        lease_id text PRIMARY KEY, begin_id text NOT NULL UNIQUE, request_id text NOT NULL, system text NOT NULL,
-        ordinal integer NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL,
-        UNIQUE (request_id, system, ordinal))""",
+        counts text NOT NULL, searched text NOT NULL, learned text NOT NULL, at timestamptz NOT NULL,
+        lease_id text, ordinal integer, until timestamptz, UNIQUE (request_id, system, ordinal))""",
     """CREATE TABLE renewals (
         lease_id text NOT NULL, until timestamptz NOT NULL, PRIMARY KEY (lease_id, until))""",
     """CREATE TABLE claims (
@@ -66,15 +65,15 @@ TABLES = (
         PRIMARY KEY (holder, request_id))""",
     "CREATE INDEX claims_of ON claims (request_id)",
     "CREATE TABLE keys (owner text PRIMARY KEY, kek_id text NOT NULL, wrapped text NOT NULL)",
-    "CREATE TABLE plans (hash text PRIMARY KEY, body json NOT NULL)",
-    "CREATE TABLE inventories (hash text PRIMARY KEY, body json NOT NULL)",
+    "CREATE TABLE plans (hash text PRIMARY KEY, body text NOT NULL)",
+    "CREATE TABLE inventories (hash text PRIMARY KEY, body text NOT NULL)",
     """CREATE TABLE closures (
         request_id text PRIMARY KEY, partition integer NOT NULL, number bigint NOT NULL, hash text NOT NULL,
-        record text NOT NULL, at timestamptz NOT NULL, UNIQUE (partition, number))""",
+        record text NOT NULL, at timestamptz NOT NULL, UNIQUE (partition, number)) WITH (toast_tuple_target = 8160)""",
     """CREATE TABLE obligations (
         obligation_id text PRIMARY KEY, request_id text NOT NULL, partition integer NOT NULL, system text NOT NULL,
         kind text NOT NULL, state text NOT NULL, sequence integer NOT NULL, due timestamptz, sealed text,
-        data json NOT NULL)""",
+        data text NOT NULL)""",
     "CREATE INDEX obligations_of ON obligations (request_id)",
     "CREATE INDEX obligations_due ON obligations (partition, due) WHERE state = 'open'",
     """CREATE TABLE remembered (

@@ -18,14 +18,10 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Add both columns and fill them."""
-    run("ALTER TABLE requests ADD COLUMN accepted json", "ALTER TABLE requests ADD COLUMN door json")
+    run("ALTER TABLE requests ADD COLUMN accepted text", "ALTER TABLE requests ADD COLUMN door text")
     bind = op.get_bind()
-    kind = "text" if bind.dialect.name == "sqlite" else "json"
-    put = text(
-        f"UPDATE requests SET state = CAST(:state AS {kind}), accepted = CAST(:accepted AS {kind}), "  # noqa: S608
-        f"door = CAST(:door AS {kind}) WHERE request_id = :id"
-    )
-    for request_id, state in bind.execute(text("SELECT request_id, CAST(state AS text) FROM requests")).all():
+    put = text("UPDATE requests SET state = :state, accepted = :accepted, door = :door WHERE request_id = :id")
+    for request_id, state in bind.execute(text("SELECT request_id, state FROM requests")).all():
         known = State.model_validate_json(state)
         case = json.loads(state).get("case")
         bind.execute(

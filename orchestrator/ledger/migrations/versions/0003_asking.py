@@ -61,10 +61,7 @@ def upgrade() -> None:
 
 def _pages(bind: Any) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """What is to be noted, by table, a thousand requests at a time."""
-    some = text(
-        "SELECT number, CAST(state AS text) AS state, CAST(accepted AS text) AS accepted FROM requests "
-        "WHERE number > :after ORDER BY number LIMIT 1000"
-    )
+    some = text("SELECT number, state, accepted FROM requests WHERE number > :after ORDER BY number LIMIT 1000")
     after = 0
     while requests := bind.execute(some, {"after": after}).all():
         after = requests[-1].number
@@ -101,7 +98,7 @@ def _plans(bind: Any, hashes: set[str]) -> dict[str, Any]:
     """The tasks of each plan."""
     if not hashes:
         return {}
-    some = text("SELECT hash, CAST(body AS text) AS body FROM plans WHERE hash IN :hashes")
+    some = text("SELECT hash, body FROM plans WHERE hash IN :hashes")
     rows = bind.execute(some.bindparams(bindparam("hashes", expanding=True)), {"hashes": sorted(hashes)})
     return {
         r.hash: [{"system": t["system"], "known": t.get("known", ())} for t in json.loads(r.body)["tasks"]]
