@@ -119,7 +119,7 @@ def account(  # noqa: PLR0913, PLR0917 - all that an account is made of
     return Account(
         number=state.number or 0,
         as_of=now,
-        request=state.public(),
+        request=state.public(now),
         scope=case.scope,
         regime=case.regime,
         ground=case.ground,
@@ -174,7 +174,7 @@ def _standing(
         reason=task.reason,
         since=_since(task),
         next_at=task.next_at,
-        late=late(task, now),
+        late=task.is_late(now),
         left=task.left,
         after=_still_before(state.tasks, plan, planned),
         found=dict(task.counts or found.get(planned.system, {})),
@@ -186,12 +186,6 @@ def _standing(
         attempts=task.attempts,
         decisions=_decisions(task.decisions, opened),
     )
-
-
-def late(task: TaskProgress, now: datetime) -> bool:
-    """Whether a person has not decided yet, a worker has not been heard of, or its system is past its own date."""
-    silent = task.status is TaskStatus.OPEN and task.next_at is not None and task.next_at <= now
-    return not task.ended and (task.late or silent)
 
 
 def _since(task: TaskProgress) -> datetime | None:

@@ -62,7 +62,7 @@ def rejection(said: RequestRejected, at: datetime, traceparent: str | None = Non
 
 def _told(kind: str, state: State, at: datetime, **more: bytes) -> bytes:
     """An answer with the state. Its id says the same of the same, so that receivers can drop repeats."""
-    members = {"state": sent(state.public()), **more}
+    members = {"state": sent(state.public(at)), **more}
     return enveloped(
         canonical_object(members),
         kind=kind,

@@ -54,7 +54,8 @@ class Queries:
         with self._ledger.reader() as view:
             states, cursor = self._found(view, asked)
             plans = self._plans(view, states) if asked.narrow() else {}
-        page = [_summary(s, asked, plans.get(s.accepted.plan_hash)) for s in states]
+            now = view.now
+        page = [_summary(s, now, asked, plans.get(s.accepted.plan_hash)) for s in states]
         return RequestPage(requests=tuple(page), next=cursor)
 
     def export(self, asked: Export) -> str:
@@ -66,7 +67,8 @@ class Queries:
         with self._ledger.reader() as view:
             states, cursor = self._found(view, asked)
             records = view.closures([s.request_id for s in states])
-        lines = ",".join(_export_line(s, records.get(s.request_id)) for s in states)
+            now = view.now
+        lines = ",".join(_export_line(s, records.get(s.request_id), now) for s in states)
         return f'{{"requests":[{lines}],"next":{json.dumps(cursor)}}}'
 
     def _found(self, view: Reader, asked: Listing) -> tuple[list[State], str | None]:
@@ -91,7 +93,8 @@ class Queries:
             state = _known(view, request_id)
             held = tuple(_held(view, state, t) for t in state.tasks.values() if t.status is TaskStatus.HELD)
             obligations = tuple(_obligation(row) for row in view.obligations_of(request_id))
-        summary = _summary(state)
+            now = view.now
+        summary = _summary(state, now)
         return RequestView(
             number=summary.number,
             state=summary.state,
@@ -184,9 +187,9 @@ def _known(view: Reader, request_id: str) -> State:
     return state
 
 
-def _summary(state: State, asked: Filters | None = None, plan: Plan | None = None) -> RequestSummary:
+def _summary(state: State, now: datetime, asked: Filters | None = None, plan: Plan | None = None) -> RequestSummary:
     matched = tuple(_matched(state, asked, plan)) if asked and plan else ()
-    return RequestSummary(number=state.number or 0, state=state.public(), matched=matched)
+    return RequestSummary(number=state.number or 0, state=state.public(now), matched=matched)
 
 
 def _matched(state: State, asked: Filters, plan: Plan) -> Iterator[Matched]:
@@ -209,12 +212,12 @@ def _ground(state: State) -> str:
     return state.accepted.ground
 
 
-def _export_line(state: State, record: str | None) -> str:
+def _export_line(state: State, record: str | None, now: datetime) -> str:
     """One request with its record verbatim."""
     case = state.accepted
     facts = {
         "number": state.number or 0,
-        "request": state.public().model_dump(mode="json"),
+        "request": state.public(now).model_dump(mode="json"),
         "regime": case.regime.value,
         "ground": case.ground,
         "requested_by": case.requested_by.model_dump(mode="json"),

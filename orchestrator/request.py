@@ -53,6 +53,21 @@ class TaskProgress(BaseModel):
     def ended(self) -> bool:
         return self.status is TaskStatus.ENDED
 
+    def is_silent(self, now: datetime) -> bool:
+        """Whether its worker should have been heard of by now."""
+        return self.status is TaskStatus.OPEN and self.next_at is not None and self.next_at <= now
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether a person has not decided yet, a worker has not been heard of, or its system is past its own date."""
+        return not self.ended and (self.late or self.is_silent(now))
+
+    def trouble(self, now: datetime) -> str | None:
+        """What is wrong with a task that is open: its worker is silent, or its last attempt failed."""
+        if self.status is not TaskStatus.OPEN:
+            return None
+        failed = next((a.error for a in reversed(self.attempts) if a.ended), None)
+        return "silent" if self.is_silent(now) else failed
+
 
 _UNTOUCHED = TaskProgress(system="")
 
@@ -105,8 +120,8 @@ class State(BaseModel):
         """As JSON, as the ledger keeps it: the case stands beside it."""
         return whole({name: value for name, value in self.__dict__.items() if name != "case"}).decode()
 
-    def public(self) -> RequestState:
-        """What the sender and compliance may see."""
+    def public(self, now: datetime) -> RequestState:
+        """What the sender and compliance may see, at this moment."""
         case = self.accepted
         assert self.accepted_at is not None
         return made(
@@ -131,9 +146,9 @@ class State(BaseModel):
                     system=t.system,
                     status=t.status,
                     attempt=t.attempt,
-                    reason=t.reason,
+                    reason=t.reason or t.trouble(now),
                     next_at=t.next_at,
-                    late=t.late or None,
+                    late=t.is_late(now) or None,
                     left=t.left or None,
                     outcomes=t.outcomes,
                 )

@@ -138,12 +138,22 @@ class HandlerSuite(ABC):
                 handler, scene = self._scene(action)
                 first = self._manifest(handler, scene.task)
                 killed = act_and_crash(self.fresh, scene.task, first, checkpoint)
+                _check(killed or checkpoint > 1, "an act meets a checkpoint before it changes anything for good")
                 union = _unite(first, self._manifest(handler, scene.task))
                 self._act(handler, scene.task, union)
                 self._expect(handler, scene, union)
                 handler.close()
                 if not killed:
                     break
+
+    def test_an_act_reaches_what_is_no_longer_found(self) -> None:
+        """What led to a record may be gone: who acts on what it locates now, and not on the union, leaves it behind."""
+        for handler, scene in self._scenes():
+            if self.searchable:
+                union = self._manifest(handler, scene.task)
+                strangers = tuple(_stranger(i) for i in scene.task.identifiers)
+                self._act(handler, replace(scene.task, identifiers=strangers), union)
+                self._expect(handler, scene, union)
 
     def test_an_act_whose_time_is_over_changes_nothing(self) -> None:
         """A lease that has ended stops the act before its first statement."""
@@ -245,7 +255,9 @@ class HandlerSuite(ABC):
         try:
             outcomes = judge(Case(task.action, task.mode, task.categories, task.types(), union, states))
         except HandlerError as e:
-            raise AssertionError(f"after {task.action} the check of the union ended with {e.code}") from None
+            raise AssertionError(
+                f"{task.action} acts on every record of the union: its check ended with {e.code}"
+            ) from None
         wanted = {(c, o): n for c, by in scene.outcomes.items() for o, n in by.items() if n}
         _check(_by_outcome(outcomes) == wanted, f"{task.action} ends with the outcomes that the scene names")
 

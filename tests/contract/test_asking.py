@@ -13,7 +13,6 @@ from sqlalchemy import event
 from contract.ledger_suite import Store, take, write
 from contract.stores import Postgres, Sqlite
 from keshi.dev.postgres import create_database, drop_database
-from keshi.orchestrator.account import late as task_late
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.finding import CaseNote, EndingNote, Hits, Notes, Order, Place, Sought
 from keshi.orchestrator.ledger import asking
@@ -125,7 +124,7 @@ def _filled(store: Any) -> Iterator[Scene]:
 
 def fits(of: One, sought: Sought, now: datetime) -> bool:
     c = of.notes
-    open_late = c.due < now or any(task_late(t, now) for t in of.state.tasks.values())
+    open_late = c.due < now or any(t.is_late(now) for t in of.state.tasks.values())
     is_late = open_late if c.closed is None else c.closed > c.due
     held = c.closed is None and any(t.status is TaskStatus.HELD for t in of.state.tasks.values())
     return all(

@@ -11,7 +11,6 @@ from keshi.handlers.errors import GiveToPerson
 from keshi.handlers.worker.judge import Case, NotVerified, goes_on, judge, left
 from keshi.orchestrator import admission, completion, deadlines
 from keshi.orchestrator import events as ev
-from keshi.orchestrator.account import late
 from keshi.orchestrator.context import Context, Lease, Leases, Policy
 from keshi.orchestrator.plan import inventory_hash, make_plan
 from keshi.orchestrator.request import State as Request
@@ -188,7 +187,7 @@ def test_in_time_it_is_waited_for_patiently_and_costs_no_attempt(story: Story) -
         assert story.task.status is TaskStatus.SCHEDULED
         assert story.task.next_at == story.now + timedelta(seconds=600)
         assert (story.task.spent, story.task.reason, story.task.left) == (0, "under_way", ("orders",))
-        assert not late(story.task, story.now)
+        assert not story.task.is_late(story.now)
     story.checked(None, Outcome.ERASED)
     assert story.ended() == {"profile": "erased", "orders": "erased"}
 
@@ -198,13 +197,13 @@ def test_past_its_date_it_is_late_and_not_done_and_a_person_is_asked_in_the_end(
     assert story.task.status.value == "scheduled"
     assert story.task.next_at == story.now + timedelta(seconds=60), "by the ledger's own schedule"
     assert (story.task.reason, story.task.left) == ("overdue_there", ("orders",))
-    shown = story.state.public().tasks[0]
+    shown = story.state.public(story.now).tasks[0]
     assert (shown.late, shown.left) == (True, ("orders",))
     story.due()
-    assert late(story.task, story.now), "it stays late while it is being looked at"
+    assert story.task.is_late(story.now), "it stays late while it is being looked at"
     while story.task.status is not TaskStatus.HELD:
         story.checked(LATE)
-        assert late(story.task, story.now)
+        assert story.task.is_late(story.now)
         assert story.task.attempt < 10
     assert story.task.reason == "attempts_spent"
     assert story.task.left == ("orders",)
@@ -237,7 +236,7 @@ def test_what_is_late_may_still_be_done(story: Story) -> None:
 def test_a_new_date_in_time_is_late_no_longer(story: Story) -> None:
     story.checked(LATE)
     story.checked(IN_TIME)
-    assert not late(story.task, story.now)
+    assert not story.task.is_late(story.now)
     assert story.task.reason == "under_way"
 
 
@@ -246,7 +245,7 @@ def test_who_puts_its_date_off_again_and_again_is_late_too(story: Story) -> None
         update={"tasks": {"shop": story.task.model_copy(update={"attempt": completion.PATIENCE})}}
     )
     story.checked(IN_TIME)
-    assert late(story.task, story.now)
+    assert story.task.is_late(story.now)
     assert story.task.reason == "overdue_there"
 
 
@@ -271,7 +270,7 @@ def test_what_is_declined_shows_while_the_rest_is_under_way(story: Story) -> Non
     story.checked(Left(check_after_seconds=600, asks="said_no"))
     assert story.task.status is TaskStatus.SCHEDULED
     assert story.task.reason == "said_no"
-    assert late(story.task, story.now)
+    assert story.task.is_late(story.now)
 
 
 def test_a_person_may_give_up_what_is_late(story: Story) -> None:

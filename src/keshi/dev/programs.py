@@ -97,6 +97,10 @@ class Programs:
         """The same for commands of keshi in another terminal, which may send, read and decide."""
         return self._write("mine", {**self._common(), **self._api(self.credentials.decider), **_SOMEBODY})
 
+    def write_operator(self) -> Path:
+        """The same for who looks after it: lanes and quarantine."""
+        return self._write("operator", {**self._common(), **self._api(self.credentials.operator)})
+
     def _write(self, name: str, settings: Mapping[str, str]) -> Path:
         path = self.directory / "keys" / f"{name}.env"
         path.touch(mode=0o600)

@@ -41,12 +41,13 @@ def run_up(options: UpOptions) -> int:
 
 
 def _tell(stack: Stack, show: "Shown", *, as_json: bool) -> None:
-    mine = stack.programs.write_mine()
+    mine, operator = stack.programs.write_mine(), stack.programs.write_operator()
     if as_json:
         sys.stdout.write(json.dumps(stack.as_json()) + "\n")
         sys.stdout.flush()
     show(f"Data, keys and logs: {stack.directory}")
     show(f"In another terminal: set -a; . {mine}; set +a; keshi status")
+    show(f"For `keshi lanes` and `keshi quarantine`: {operator}")
     show("All parts are ready. Ctrl-C ends them.")
 
 

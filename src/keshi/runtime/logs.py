@@ -71,6 +71,8 @@ def configure(settings: ProcessSettings) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     # A broker that is away makes kafka-python say so several times a second; we say it ourselves, once.
     logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
+    # Before a consumer's first answer about its topic it says that there is none.
+    logging.getLogger("kafka.coordinator.assignors").setLevel(logging.ERROR)
 
 
 class _NamesOnly(logging.Formatter):
