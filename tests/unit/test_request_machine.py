@@ -11,17 +11,18 @@ from keshi.orchestrator import admission, closure, completion, deadlines
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.begin import Given, Later, Refused, answer, counts, unite
 from keshi.orchestrator.context import Context, Lease, Leases, Policy
+from keshi.orchestrator.dispatch import lists, task_message
 from keshi.orchestrator.plan import inventory_hash, make_plan
 from keshi.orchestrator.request import State, replay
 from keshi.orchestrator.turn import Turn
 from keshi.schemas.base import canonical
-from keshi.schemas.closure import GENESIS
+from keshi.schemas.closure import GENESIS, ClosureRecord
 from keshi.schemas.commands import Action, Arrival, Assessment, Decision, Regime, Requester, Scope
 from keshi.schemas.outcomes import CategoryOutcome, Outcome
 from keshi.schemas.reports import UNSIGNED, Completed, Failed, HandlerVersion, Intent, Left, signed
-from keshi.schemas.requests import Coordinates, RequestStatus, TaskStatus
-from keshi.schemas.tasks import Begin, Found, Mode
-from keshi.schemas.writing import whole
+from keshi.schemas.requests import Coordinates, RequestState, RequestStatus, TaskStatus
+from keshi.schemas.tasks import Begin, Found, Mode, PerformTasks
+from keshi.schemas.writing import sent, whole
 from kit.samples import inventory
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -100,6 +101,7 @@ class Machine(RuleBasedStateMachine):
             unions = {"shop": unite(self.manifests)}
             closed = closure.close(turn.state, PLAN, unions, chain, self.now, plan_text=canonical(PLAN))
             turn.add(closed.event)
+            assert ClosureRecord.model_validate_json(closed.text) == closed.record
             self.record = closed.record
         self.state = turn.state
         self.history.extend((e, self.now) for e in turn.events)
@@ -268,6 +270,15 @@ class Machine(RuleBasedStateMachine):
                 e for e, _ in self.history[-3:]
             ]
         assert State.model_validate_json(self.state.stored()) == self.state.model_copy(update={"case": None})
+
+    @invariant()
+    def what_is_told_is_what_was_published(self) -> None:
+        if self.state.case is not None:
+            said = self.state.public()
+            assert RequestState.model_validate_json(sent(said)) == said
+            open_tasks = [t.system for t in self.state.tasks.values() if t.status is TaskStatus.OPEN]
+            for told in lists([task_message(self.state, PLAN, s, self.now) for s in open_tasks], 0):
+                assert PerformTasks.model_validate_json(sent(told)) == told
 
     @invariant()
     def nothing_waits_silently(self) -> None:
