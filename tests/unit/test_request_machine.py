@@ -274,7 +274,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def what_is_told_is_what_was_published(self) -> None:
         if self.state.case is not None:
-            said = self.state.public()
+            said = self.state.public(self.now)
             assert RequestState.model_validate_json(sent(said)) == said
             open_tasks = [t.system for t in self.state.tasks.values() if t.status is TaskStatus.OPEN]
             for told in lists([task_message(self.state, PLAN, s, self.now) for s in open_tasks], 0):
