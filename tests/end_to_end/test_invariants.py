@@ -261,7 +261,8 @@ def test_no_false_closure_over_less_than_everything_that_was_found(
 ) -> None:
     """An attempt that got no go found more: a report that does not speak of it does not count."""
     systems = inventory(mail={"actions": None}, shop={"record_limit": 1})
-    world = World(kafka_bootstrap, topic_prefix, database, systems)
+    slow = lasting_policy(retry_schedule=(60,), silence_seconds=60)  # nothing else happens meanwhile
+    world = World(kafka_bootstrap, topic_prefix, database, systems, slow)
     try:
         rid, task, go = begun(world, [("profile", "p1")])
         refused = world.until(lambda: (a := world.begin(task, [("profile", "p2")])).answer == "stop" and a)
