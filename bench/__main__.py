@@ -86,7 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=rounds.Plan.seconds, help="of each loop")
     parser.add_argument("--number", type=int, help="of requests submitted at once (20,000; with --long 100,000)")
     parser.add_argument("--workers", type=int, default=5, choices=range(1, 6), help="processes for the five systems")
-    parser.add_argument("--orchestrators", type=int, default=1, choices=(1, 2, 3, 4))
+    parser.add_argument("--orchestrators", type=int, default=2, choices=(1, 2, 3, 4))
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--profile", choices=("orchestrator", "api", "worker", "all"))
     parser.add_argument("--idle", action="store_true", help="profile waiting, too")

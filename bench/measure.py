@@ -15,10 +15,9 @@ from bench.stack import SYSTEMS, Stack, StackOptions
 from bench.traffic import Traffic
 from bench.watch import usage
 from bench.wire import Keshi
+from keshi.runtime.kafka import LINGER_MS
 from keshi.runtime.settings import KafkaSettings
 
-LINGER_MS = 5
-"""Of every producer of keshi, and of the raw limit; the client of a DSAR system alone waits for nothing."""
 EXPECTED_PER_SECOND = 900
 """People made for each second of a closed loop. When they do not suffice, the bench fails and says so."""
 SENDER = "sender"
@@ -97,8 +96,7 @@ class Bench:
 
     def raw_limit(self, in_flight: int, seconds: float, warmup: float) -> Measured:
         """Groups of 18 messages per second, so many groups kept on their way."""
-        workers, partitions = self.options.workers, self.options.partitions
-        with raw.running(self.stack, workers, partitions) as kafka, self._sender(kafka, raw.Raw(), LINGER_MS) as sender:
+        with raw.running(self.stack, self.options) as kafka, self._sender(kafka, raw.Raw(), LINGER_MS) as sender:
             sender.keep(self.numbers, in_flight, warmup)
             return self._timed(sender, lambda: sender.keep(self.numbers, in_flight, seconds), kafka)
 

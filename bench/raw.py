@@ -1,8 +1,9 @@
 """The raw limit: as many messages as a closure has, by the same clients and broker, and nothing else done.
 
 A closure is 18 messages of 600 bytes: 1 command, 2 answers, 5 tasks, 10 reports. The processes are those of keshi that
-speak Kafka: who sends and listens, one in the orchestrator's place, and as many in the workers' place as there are.
-`python -m bench.raw hub|worker TOPIC…` is one of them. Offsets are not committed, nothing is stored.
+speak Kafka: who sends and listens, and as many in the places of orchestrators and workers as there are. Those in the
+orchestrators' place share the partitions. `python -m bench.raw hub N OF|worker TOPIC…` is one of them. Offsets are not
+committed, nothing is stored.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Final
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from bench.progress import BenchError
-from bench.stack import SYSTEMS, Stack, keshi_environment, shares
+from bench.stack import SYSTEMS, Stack, StackOptions, keshi_environment, shares
 from keshi.dev.processes import Part, PartSpec
 from keshi.runtime import topics
 from keshi.runtime.kafka import new_consumer, new_producer
@@ -57,13 +58,14 @@ def _request(raw: bytes) -> str:
 
 
 @contextmanager
-def running(stack: Stack, workers: int, partitions: int) -> Iterator[KafkaSettings]:
-    """Run the hub and the workers, with topics of their own, as many partitions as keshi's."""
+def running(stack: Stack, deployed: StackOptions) -> Iterator[KafkaSettings]:
+    """Run the hubs and the workers, with topics of their own, as many partitions as keshi's."""
     kafka = load(KafkaSettings, bootstrap=stack.kafka.bootstrap, prefix=PREFIX)
-    options = topics.TopicOptions(partitions=partitions, commands_partitions=partitions)
+    options = topics.TopicOptions(partitions=deployed.partitions, commands_partitions=deployed.partitions)
     topics.apply(kafka, topics.wanted(kafka, SYSTEMS, options), options)
-    parts = [_part(stack, "raw-hub", ("hub",))]
-    parts += [_part(stack, f"raw-{name}", ("worker", *systems)) for name, systems in shares(workers)]
+    hubs = range(deployed.orchestrators)
+    parts = [_part(stack, f"raw-hub-{n + 1}", ("hub", str(n), str(deployed.orchestrators))) for n in hubs]
+    parts += [_part(stack, f"raw-{name}", ("worker", *systems)) for name, systems in shares(deployed.workers)]
     try:
         for part in parts:
             part.spec.log.unlink(missing_ok=True)
@@ -98,11 +100,16 @@ class _Station:
     Args:
         names: Of the topics.
         answer: From the first letter, the request and its partition to what is sent: topic, message, partition.
+        share: Which of the partitions: every so manieth, from the one of this number.
     """
 
     def __init__(
-        self, names: Sequence[str], answer: Callable[[str, str, int], list[tuple[str, bytes, int | None]]]
+        self,
+        names: Sequence[str],
+        answer: Callable[[str, str, int], list[tuple[str, bytes, int | None]]],
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        first, step = share
         settings = load(KafkaSettings)
         self._prefix = settings.prefix
         self._answer = answer
@@ -112,6 +119,7 @@ class _Station:
             TopicPartition(settings.topic(name), p)
             for name in names
             for p in self._consumer.partitions_for_topic(settings.topic(name)) or ()
+            if p % step == first
         ]
         self._consumer.assign(places)
         self._consumer.seek_to_end(*places)
@@ -141,7 +149,7 @@ class _Station:
             futures = [f for f in futures if not f.is_done]
 
 
-def _hub() -> _Station:
+def _hub(share: tuple[int, int]) -> _Station:
     reported: Counter[str] = Counter()
 
     def answer(kind: str, request_id: str, partition: int) -> list[tuple[str, bytes, int | None]]:
@@ -154,7 +162,7 @@ def _hub() -> _Station:
         del reported[request_id]
         return [("requests", message("Z", request_id), None)]
 
-    return _Station(("commands", "reports"), answer)
+    return _Station(("commands", "reports"), answer, share)
 
 
 def _worker(systems: Sequence[str]) -> _Station:
@@ -165,8 +173,8 @@ def _worker(systems: Sequence[str]) -> _Station:
 
 
 def _main() -> None:
-    place, *systems = sys.argv[1:]
-    station = _hub() if place == "hub" else _worker(systems)
+    place, *which = sys.argv[1:]
+    station = _hub((int(which[0]), int(which[1]))) if place == "hub" else _worker(which)
     sys.stdout.write(json.dumps({"event": "ready", "pid": os.getpid()}) + "\n")
     sys.stdout.flush()
     station.run()

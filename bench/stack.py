@@ -40,14 +40,14 @@ class StackOptions:
 
     Attributes:
         workers: processes that serve the five systems: 5 (one each, as `keshi dev up` runs them) down to 1.
-        orchestrators: processes that share the partitions.
+        orchestrators: processes that share the partitions: two, so that one may fail or be replaced.
         partitions: of each topic.
         env: further environment of keshi's processes.
         statements: have the ledger's server count what its statements cost.
     """
 
     workers: int = 5
-    orchestrators: int = 1
+    orchestrators: int = 2
     partitions: int = 4
     env: Mapping[str, str] = field(default_factory=dict)
     statements: bool = False

@@ -14,6 +14,9 @@ from kafka.producer.transaction_manager import TransactionManager, TransactionSt
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 
 MAX_MESSAGE_BYTES = 1_000_000
+LINGER_MS = 1
+"""So long a producer waits for more to send with it. What a cycle sends is handed over within that; a lone command meets
+it twice on its way."""
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
@@ -44,7 +47,7 @@ def unreachable(settings: KafkaSettings) -> ConfigurationError:
     )
 
 
-def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: int = 5) -> KafkaProducer:
+def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: int = LINGER_MS) -> KafkaProducer:
     """An idempotent producer with acks=all.
 
     Raises:
