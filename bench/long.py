@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from bench.measure import LINGER_MS, Bench
+from bench.measure import Bench
 from bench.progress import BenchError
 from bench.sender import Sender
 from bench.watch import Usage, usage
 from bench.wire import Keshi
+from keshi.runtime.kafka import LINGER_MS
 
 NUMBER = 100_000
 STEPS = 10
