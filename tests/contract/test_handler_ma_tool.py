@@ -88,6 +88,17 @@ def plain(person: Person) -> bool:
     return Trait.HIDDEN_DUPLICATE not in person.traits and not any(marks)
 
 
+def awaiting_mail(person: Person) -> bool:
+    """One contact, with a mail that has not been sent."""
+    rows = held(person)
+    return plain(person) and len(rows["contacts"]) == 1 and any(m["sent_at"] is None for m in rows["mails"])
+
+
+def alone(person: Person) -> bool:
+    """One contact."""
+    return plain(person) and len(held(person)["contacts"]) == 1
+
+
 def place(n: int) -> Callable[[Person], bool]:
     """Of this shape: they repeat every twenty people."""
     return lambda person: person.number % 20 == n
@@ -404,7 +415,7 @@ def test_a_mark_of_somebody_else_is_not_lifted_and_a_person_is_asked(handler: Ma
 
 
 def test_a_mail_that_waits_is_not_sent_after_a_suspension_and_goes_out_after_it(handler: MaTool, ma: RunningMa) -> None:
-    person, other = ma.person(plain), ma.person(plain)
+    person, other = ma.person(awaiting_mail), ma.person(plain)
     task = work(person, SUSPEND)
     union, _ = done(handler, task)
     contacts = [held(p)["contacts"][0]["id"] for p in (person, other)]
@@ -454,7 +465,7 @@ def test_giving_to_partners_stops_and_they_take_it_from_their_lists(handler: MaT
 
 
 def test_a_partner_that_takes_its_time_is_waited_for(handler: MaTool, ma: RunningMa) -> None:
-    task = work(ma.person(plain), STOP)
+    task = work(ma.person(alone), STOP)
     with ma.otherwise(replace(QUICK, partner_ms=600_000)):
         union = handler.locate(task).found
         assert handler.act(task, union) is None

@@ -116,6 +116,8 @@ _POSITIONAL = {"_known": ("reason", 2), "not_started": ("reason", 1), "check_whe
 
 def _given(call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     name = called(call)
+    if name == "made" and call.args:
+        name = ast.unparse(call.args[0])
     if name == "hold":
         yield from (("waits", a) for a in call.args[1:])
     if name in _POSITIONAL and len(call.args) > _POSITIONAL[name][1]:
