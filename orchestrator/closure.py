@@ -100,7 +100,8 @@ def close(
         o for s in systems for o in _obligations(state.request_id, case.action, s, unions.get(s.system, ()))
     )
     judged = verdict(outcomes, narrowed=case.scope.narrowed, residue=any(s.residue for s in systems))
-    assert all(s.outcomes for s in systems)
+    if not all(s.outcomes for s in systems):
+        raise ValueError("a system without an outcome: the request cannot be closed")
     record = made(
         ClosureRecord,
         request_id=state.request_id,

@@ -79,7 +79,8 @@ def task_message(state: State, plan: Plan, system: str, now: datetime) -> Task:
     task = state.tasks[system]
     planned = plan.task(system)
     case = state.accepted
-    assert case.sealed[system]
+    if not case.sealed[system]:
+        raise ValueError("a task without a sealed identifier")
     return made(
         Task,
         request_id=state.request_id,

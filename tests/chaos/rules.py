@@ -1,5 +1,6 @@
 """What a request has to do to the records of one system. What is here holds where nothing else is said."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Asked:
         return f"{MARK}{self.request_id}"
 
 
-class Rules:
+class Rules(ABC):
     """Of one system: its records stand each for itself and carry the mark of who suspended them."""
 
     system: ClassVar[str]
@@ -47,9 +48,9 @@ class Rules:
 
     # --- whose, and what is in force
 
+    @abstractmethod
     def theirs(self, rows: Rows, wanted: Wanted, asked: Asked) -> set[Ref]:
         """All records of the person, and what the system notes of the request itself."""
-        raise NotImplementedError
 
     def category(self, ref: Ref) -> str | None:
         """What the record counts as; None for what is not counted."""

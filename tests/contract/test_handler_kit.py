@@ -159,6 +159,21 @@ class LooksAgain(Shelf):
         super().erase(task, found)
 
 
+class Relocates(Shelf):
+    """Acts on what it finds now."""
+
+    def erase(self, task: Work, union: Union) -> None:
+        super().erase(task, self.locate(task).found)
+
+
+class Unstoppable(Shelf):
+    """Looks at the time, and never right before it writes."""
+
+    def erase(self, task: Work, union: Union) -> None:
+        task.time_left()
+        super().erase(replace(task, limit=Limit(60)), union)
+
+
 class NoHurry(Shelf):
     """Never looks at the time."""
 
@@ -219,6 +234,8 @@ class FindsAnybody(Shelf):
         (SaysSo, HandlerSuite.test_the_full_cycle_ends_with_the_right_outcomes, "ended with not_verified"),
         (MissesOne, HandlerSuite.test_locate_finds_all_of_it_and_changes_nothing, "exactly the records"),
         (LooksAgain, HandlerSuite.test_a_crash_in_the_middle_of_an_act_loses_nothing, "ended with not_verified"),
+        (Relocates, HandlerSuite.test_an_act_reaches_what_is_no_longer_found, "every record of the union"),
+        (Unstoppable, HandlerSuite.test_a_crash_in_the_middle_of_an_act_loses_nothing, "meets a checkpoint"),
         (NoHurry, HandlerSuite.test_an_act_whose_time_is_over_changes_nothing, "raises LeaseEnded"),
         (TooMuch, HandlerSuite.test_the_full_cycle_ends_with_the_right_outcomes, "nobody else's data"),
         (Believes, HandlerSuite.test_locate_finds_all_of_it_and_changes_nothing, "is active"),

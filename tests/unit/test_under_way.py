@@ -209,6 +209,18 @@ def test_past_its_date_it_is_late_and_not_done_and_a_person_is_asked_in_the_end(
     assert story.task.left == ("orders",)
 
 
+def test_nothing_waits_silently_for_a_worker_that_is_not_there(story: Story) -> None:
+    """Whoever asks sees it late at the moment it should have been heard of, whatever has been written since."""
+    moment = story.now + timedelta(seconds=60)
+    sent = story.task.model_copy(update={"status": TaskStatus.OPEN, "attempt": 1, "next_at": moment, "reason": None})
+    state = story.state.model_copy(update={"tasks": {"shop": sent}})
+    told = state.public(moment - timedelta(seconds=1)).tasks[0]
+    assert told.late is None
+    assert told.reason != "silent"
+    told = state.public(moment).tasks[0]
+    assert (told.late, told.reason) == (True, "silent")
+
+
 def test_a_look_that_is_over_is_in_nobodys_way(story: Story) -> None:
     """Its lease may live on for seconds; nobody acts under it."""
     story.checked(IN_TIME)
