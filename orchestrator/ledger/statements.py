@@ -93,11 +93,12 @@ HAS_LATE = (
 )
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(CAST(r.state AS json)->'tasks') AS t WHERE t.value->>'status' = 'held')"
 HISTORY = Statement("SELECT sequence, kind, at, data FROM events WHERE stream = :s ORDER BY sequence")
+# By now(), which stands still: a clock that runs on cannot be looked up in an index, and all that is open would be read.
 WAITING = Statement(
     "SELECT p FROM unnest(CAST(:ps AS integer[])) AS p "
     "WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.partition = p) OR EXISTS "
-    "(SELECT 1 FROM requests r WHERE r.partition = p AND r.next_due <= clock_timestamp()) OR EXISTS "
-    "(SELECT 1 FROM obligations o WHERE o.state = 'open' AND o.partition = p AND o.due <= clock_timestamp())"
+    "(SELECT 1 FROM requests r WHERE r.partition = p AND r.next_due <= now()) OR EXISTS "
+    "(SELECT 1 FROM obligations o WHERE o.state = 'open' AND o.partition = p AND o.due <= now())"
 )
 
 # An open request has a next moment: the index over those finds them among any number that are closed.

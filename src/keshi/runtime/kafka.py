@@ -14,7 +14,7 @@ from kafka.producer.transaction_manager import TransactionManager, TransactionSt
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 
 MAX_MESSAGE_BYTES = 1_000_000
-LINGER_MS = 1
+LINGER_MS = 0
 """So long a producer waits for more to send with it. What a cycle sends is handed over within that; a lone command
 meets it twice on its way."""
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
