@@ -119,6 +119,7 @@ class Sender:
             if not self._open:
                 raise BenchError("there are no people left to ask for: make more of them")
             self.poll()
+            time.sleep(0.02)
 
     def pace(self, persons: Iterator[int], per_second: float, seconds: float) -> None:
         """Send at fixed moments, however fast the answers come."""

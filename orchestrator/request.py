@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from keshi.orchestrator import events as ev
@@ -13,7 +14,6 @@ from keshi.schemas.outcomes import CategoryOutcome, Residue, Verdict
 from keshi.schemas.reports import HandlerVersion
 from keshi.schemas.requests import RequestState, RequestStatus, TaskState, TaskStatus
 from keshi.schemas.tasks import Mode
-from keshi.schemas.writing import whole
 
 
 class TaskProgress(BaseModel):
@@ -69,6 +69,13 @@ class TaskProgress(BaseModel):
         return "silent" if self.is_silent(now) else failed
 
 
+def _stored(model: BaseModel) -> dict[str, Any]:
+    """The members of a model inside a state that say something. Of a task all that is empty is its default."""
+    if type(model) is TaskProgress:
+        return {name: value for name, value in model.__dict__.items() if value}
+    return {name: value for name, value in model.__dict__.items() if value is not None}
+
+
 _UNTOUCHED = TaskProgress(system="")
 
 
@@ -117,8 +124,9 @@ class State(BaseModel):
         return min([*moments, *self.alarms_left], default=None)
 
     def stored(self) -> str:
-        """As JSON, as the ledger keeps it: the case stands beside it."""
-        return whole({name: value for name, value in self.__dict__.items() if name != "case"}).decode()
+        """As JSON, as the ledger keeps it: the case stands beside it, and what is empty is left out, as its default."""
+        known = {n: v for n, v in self.__dict__.items() if (v or n == "partition") and n != "case"}
+        return orjson.dumps(known, default=_stored, option=orjson.OPT_UTC_Z).decode()
 
     def public(self, now: datetime) -> RequestState:
         """What the sender and compliance may see, at this moment."""
