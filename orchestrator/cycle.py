@@ -53,6 +53,7 @@ _REVIEW = timedelta(days=365)
 """A suspension in force has no end: somebody looks at it after a year."""
 _REMIND = timedelta(days=1)
 """An obligation that is late says so again after a day."""
+_CASE_CHANGED = frozenset({ev.RequestAccepted, ev.TaskIdentified})
 _LIFTED = frozenset({Outcome.RESUMED, Outcome.NOT_FOUND, Outcome.ERASED, Outcome.ANONYMISED, Outcome.RETAINED_BY_LAW})
 
 
@@ -424,25 +425,29 @@ class CycleDecision:
     def _collect(self) -> None:
         now, out = self._tx.now, self.out
         self._answer_repeats()
-        sendable = []
+        sendable: list[Any] = []
         for request_id, happened in self._happened.items():
             state = self._states[request_id]
             out.happened.append((state, happened))
             first = state.sequence - len(happened)
             out.batch.events.extend(_event(request_id, first + n, e) for n, e in enumerate(happened, start=1))
             out.batch.states.append((state, self._next_due(state)))
-            if not any(isinstance(e, ev.RequestAccepted | ev.TaskIdentified) for e in happened):
+            kinds = {type(e) for e in happened}
+            if kinds.isdisjoint(_CASE_CHANGED):
                 out.batch.as_accepted.add(request_id)
             noted = notes(state, happened, self._plan)
             if noted is not None:
                 out.batch.notes.append(noted)
             for answer in effects.answers(state, happened, self._records.get(request_id), now):
                 out.answers.append((request_id, answer))
-            systems = {e.system: e.attempt for e in happened if isinstance(e, ev.TaskDispatched)}
-            for system, attempt in systems.items():
-                task = state.tasks[system]
-                if task.status is TaskStatus.OPEN and task.attempt == attempt:
-                    sendable.append(task_message(state, self._plan(state.accepted.plan_hash), system, now))
+            if ev.TaskDispatched in kinds:
+                plan = self._plan(state.accepted.plan_hash)
+                attempts = {e.system: e.attempt for e in happened if isinstance(e, ev.TaskDispatched)}
+                sendable += [
+                    task_message(state, plan, system, now)
+                    for system, attempt in attempts.items()
+                    if state.tasks[system].status is TaskStatus.OPEN and state.tasks[system].attempt == attempt
+                ]
         out.tasks = lists(sendable, self._partition)
 
     def _answer_repeats(self) -> None:

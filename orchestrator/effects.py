@@ -20,6 +20,7 @@ from keshi.schemas.tasks import PerformTasks
 from keshi.schemas.writing import sent
 
 SOURCE = "urn:keshi:orchestrator"
+_ANSWERED = frozenset({ev.CommandRejected, ev.CommandRepeated, ev.RequestAccepted, ev.AlarmRaised})
 
 
 def answers(state: State, happened: Iterable[Any], record: str | None, at: datetime) -> Iterator[bytes]:
@@ -32,6 +33,8 @@ def answers(state: State, happened: Iterable[Any], record: str | None, at: datet
         at: Now.
     """
     for event in happened:
+        if type(event) not in _ANSWERED:
+            continue
         if isinstance(event, ev.CommandRejected):
             yield rejection(
                 RequestRejected(
@@ -48,8 +51,7 @@ def answers(state: State, happened: Iterable[Any], record: str | None, at: datet
             yield _told(RequestOverdue.__name__, state, at)
         elif isinstance(event, ev.RequestAccepted | ev.CommandRepeated) and state.case is not None and not record:
             yield _told(RequestAccepted.__name__, state, at)
-    closing = any(isinstance(e, ev.RequestClosed | ev.CommandRepeated) for e in happened)
-    if record and closing:
+    if record and any(isinstance(e, ev.RequestClosed | ev.CommandRepeated) for e in happened):
         yield _told(RequestClosed.__name__, state, at, closure=record.encode())
 
 

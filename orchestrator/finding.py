@@ -59,12 +59,13 @@ def notes(state: State, happened: Iterable[Any], plan: Callable[[str], Plan]) ->
     """
     accepted, closed, ended = False, False, list[tuple[str, CategoryOutcome]]()
     for event in happened:
-        if isinstance(event, ev.RequestAccepted):
+        kind = type(event)
+        if kind is ev.TaskEnded:
+            ended += [(event.system, o) for o in event.outcomes]
+        elif kind is ev.RequestAccepted:
             accepted = True
             ended += [(t.system, o) for t in plan(state.accepted.plan_hash).tasks for o in t.known]
-        elif isinstance(event, ev.TaskEnded):
-            ended += [(event.system, o) for o in event.outcomes]
-        elif isinstance(event, ev.RequestClosed):
+        elif kind is ev.RequestClosed:
             closed = True
     if not (accepted or closed or ended):
         return None

@@ -154,7 +154,7 @@ class Intake:
             due=due,
             alarms=alarms,
             notice_language=data.notice_language,
-            fingerprint=self._keys.fingerprint(action.value, data.model_dump(mode="json")),
+            fingerprint=self._keys.fingerprint(action.value, data),
             subject=tuple(sorted({self._keys.holder(i) for i in identifiers})),
             plan_hash=stored[0],
             sealed=self._sealed(key, plan, identifiers),

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from keshi.orchestrator.ledger.port import KeyRow, Ledger
 from keshi.runtime.sealing import Derivation, Key, KeyRing, Mac, WrappedKey
 from keshi.schemas.base import canonical
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.tasks import Found
+from keshi.schemas.writing import canonical_whole
 
 _SECRET = "ledger"  # noqa: S105 - the name of a secret, not one
 
@@ -140,9 +143,9 @@ class Keys:
         category, _, _ = item.partition(":")
         return f"{category}:{self._item.hex(item.encode())[:32]}"
 
-    def fingerprint(self, kind: str, data: dict[str, Any]) -> str:
+    def fingerprint(self, kind: str, command: BaseModel) -> str:
         """Tells whether a command came before, without keeping it."""
-        return self._fingerprint.hex(kind.encode() + b"\x00" + canonical(data))
+        return self._fingerprint.hex(kind.encode() + b"\x00" + canonical_whole(command))
 
     def commitment(self, request_id: str, system: str, union: Iterable[Found]) -> str:
         """Keyed digest of a union of manifests, in its canonical order."""

@@ -70,10 +70,9 @@ class TaskProgress(BaseModel):
 
 
 def _stored(model: BaseModel) -> dict[str, Any]:
-    """The members of a model inside a state that say something. Of a task all that is empty is its default."""
-    if type(model) is TaskProgress:
-        return {name: value for name, value in model.__dict__.items() if value}
-    return {name: value for name, value in model.__dict__.items() if value is not None}
+    """The members of a model inside a state. Of a task all that is empty is its default, and left out."""
+    members = model.__dict__
+    return {n: v for n, v in members.items() if v} if type(model) is TaskProgress else members
 
 
 _UNTOUCHED = TaskProgress(system="")

@@ -9,7 +9,6 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from keshi.orchestrator.ledger.port import OutboxRow
-from keshi.runtime.kafka import together
 from keshi.schemas.envelope import CONTENT_TYPE
 
 log = structlog.get_logger()
@@ -39,11 +38,10 @@ class Sender:
 
     def send(self, rows: Iterable[OutboxRow]) -> None:
         """Hand rows to the producer. One that is on its way already is left alone."""
-        with together(self._producer):
-            for row in rows:
-                if row.id not in self._flying and row.id not in self._arrived:
-                    self._moved = time.monotonic() if not self._flying else self._moved
-                    self._flying[row.id] = (row, self._hand_over(row))
+        for row in rows:
+            if row.id not in self._flying and row.id not in self._arrived:
+                self._moved = time.monotonic() if not self._flying else self._moved
+                self._flying[row.id] = (row, self._hand_over(row))
 
     def _hand_over(self, row: OutboxRow) -> Any:
         try:

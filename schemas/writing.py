@@ -35,6 +35,12 @@ def canonical_text(model: BaseModel, *, without: Collection[str] = ()) -> bytes:
     return _canonical({n: v for n, v in model.__dict__.items() if v is not None and n not in without})
 
 
+def canonical_whole(model: BaseModel) -> bytes:
+    """Canonical JSON of a model with all members, also those that it does not have."""
+    text = orjson.dumps(model, default=_ALL, option=_CANONICAL)
+    return text if text.isascii() else canonical(orjson.loads(text))
+
+
 def canonical_members(model: BaseModel, *, without: Collection[str] = ()) -> dict[str, bytes]:
     """The same by member."""
     return {n: _canonical(v) for n, v in model.__dict__.items() if v is not None and n not in without}

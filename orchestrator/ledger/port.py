@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from keshi.orchestrator.closure import Chain
 from keshi.orchestrator.context import Lease, Leases
@@ -68,8 +68,7 @@ class Position:
     topic_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(NamedTuple):
     """One fact of a stream (a request or an obligation)."""
 
     stream: str

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cached_property, lru_cache
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -16,6 +16,9 @@ from keshi.orchestrator.ledger.asked import Answering
 from keshi.orchestrator.request import State
 from keshi.runtime.sealing import WrappedKey
 from keshi.schemas.tasks import Mode
+
+_MODES: Final = {mode.value: mode for mode in Mode}
+_NOTHING: Final = "{}"
 
 
 class Statements(Protocol):
@@ -156,15 +159,20 @@ def _lease(r: Any) -> Lease:
         lease_id=r.lease_id or "",
         system=r.system,
         attempt=r.attempt,
-        mode=Mode(r.mode),
+        mode=_MODES[r.mode],
         at=r.at,
         granted_at=r.granted_at,
         until=r.until,
         digest=r.digest,
         counts=orjson.loads(r.counts),
-        searched=tuple(orjson.loads(r.searched)),
-        learned={s: tuple(t) for s, t in orjson.loads(r.learned).items()},
+        searched=_searched(r.searched),
+        learned={s: tuple(t) for s, t in orjson.loads(r.learned).items()} if r.learned != _NOTHING else {},
     )
+
+
+@lru_cache(maxsize=1_000)  # the same few types again and again
+def _searched(text: str) -> tuple[str, ...]:
+    return tuple(orjson.loads(text))
 
 
 def _obligation(r: Any) -> port.ObligationRow:

@@ -111,9 +111,7 @@ def sections(batch: Batch) -> dict[str, Rows]:
     # The parts of one statement do not see each other's rows: what is born and gone in one cycle is never written.
     destroyed, ended = set(batch.keys_destroyed), set(batch.claims_ended)
     found: dict[str, Rows] = {
-        "events": [
-            (e.stream, e.sequence, e.kind, e.data) for e in sorted(batch.events, key=lambda e: (e.stream, e.sequence))
-        ],
+        "events": sorted(batch.events),
         "states": _states(batch),
         "due_moved": _due_moved(batch),
         "inbox": [(r.partition, r.request_id, r.data) for r in batch.inbox],

@@ -93,7 +93,7 @@ HAS_LATE = (
 )
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(CAST(r.state AS json)->'tasks') AS t WHERE t.value->>'status' = 'held')"
 HISTORY = Statement("SELECT sequence, kind, at, data FROM events WHERE stream = :s ORDER BY sequence")
-# By now(), which stands still: a clock that runs on cannot be looked up in an index, and all that is open would be read.
+# By now(), which stands still: a clock that runs on is not looked up in an index, and all that is open would be read.
 WAITING = Statement(
     "SELECT p FROM unnest(CAST(:ps AS integer[])) AS p "
     "WHERE EXISTS (SELECT 1 FROM inbox i WHERE i.partition = p) OR EXISTS "

@@ -18,7 +18,7 @@ from keshi.schemas.examples import examples
 from keshi.schemas.reports import Accepted, Completed
 from keshi.schemas.requests import RequestState
 from keshi.schemas.tasks import Mode, PerformTasks
-from keshi.schemas.writing import canonical_members, canonical_text, sent, whole
+from keshi.schemas.writing import canonical_members, canonical_text, canonical_whole, sent, whole
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ZONES = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -38,6 +38,7 @@ def test_every_message_is_written_as_pydantic_and_rfc_8785_write_it(model: BaseM
     assert whole(model) == model.model_dump_json().encode()
     assert sent(model) == model.model_dump_json(exclude_none=True).encode()
     assert canonical_text(model) == rfc8785.dumps(as_sent(model))
+    assert canonical_whole(model) == rfc8785.dumps(model.model_dump(mode="json"))
     assert canonical_members(model) == {n: rfc8785.dumps(v) for n, v in as_sent(model).items()}
     first = next(iter(as_sent(model)))
     assert canonical_text(model, without=[first]) == rfc8785.dumps(
@@ -51,6 +52,7 @@ def test_so_is_whatever_stands_in_a_field(words: str, at: datetime, count: int |
     assert whole(model) == model.model_dump_json().encode()
     assert sent(model) == model.model_dump_json(exclude_none=True).encode()
     assert canonical_text(model) == rfc8785.dumps(as_sent(model))
+    assert canonical_whole(model) == rfc8785.dumps(model.model_dump(mode="json"))
 
 
 @given(st.dictionaries(TEXT, st.lists(TEXT, max_size=2).map(tuple), max_size=4))
@@ -58,6 +60,7 @@ def test_and_whatever_a_member_is_called(learned: dict[str, tuple[str, ...]]) ->
     model = ev.TaskIdentified(system="crm", attempt=1, learned=learned)
     assert whole(model) == model.model_dump_json().encode()
     assert canonical_text(model) == rfc8785.dumps(as_sent(model))
+    assert canonical_whole(model) == rfc8785.dumps(model.model_dump(mode="json"))
 
 
 def test_what_has_no_canonical_form_is_refused() -> None:

@@ -1,7 +1,7 @@
 """kafka-python as keshi uses it: the same security everywhere, and every send future looked at."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,8 +15,11 @@ from keshi.runtime.settings import ConfigurationError, KafkaSettings
 
 MAX_MESSAGE_BYTES = 1_000_000
 LINGER_MS = 0
-"""So long a producer waits for more to send with it. What a cycle sends is handed over within that; a lone command
-meets it twice on its way."""
+"""So long a producer waits for more to send with it: what there is much of comes in lists, and a lone message has
+nothing to wait for."""
+BATCH_BYTES = 256 * 1024
+"""Of one partition in one request, which the next one waits for. An answer takes up to ten kilobytes: with
+kafka-python's own sixteen a cycle's answers left two by two."""
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
@@ -60,7 +63,7 @@ def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: i
             acks="all",
             enable_idempotence=True,
             linger_ms=linger_ms,
-            batch_size=256 * 1024,
+            batch_size=BATCH_BYTES,
             max_request_size=MAX_MESSAGE_BYTES,
             delivery_timeout_ms=30_000,
             request_timeout_ms=10_000,
@@ -88,25 +91,6 @@ class _Identity(TransactionManager):  # type: ignore[misc] # kafka-python is unt
         with self._lock:
             super().reset_producer_id()
             self._current_state = TransactionState.UNINITIALIZED
-
-
-@contextmanager
-def together(producer: KafkaProducer) -> Iterator[None]:
-    """What one thread sends in here leaves in as few requests as it can.
-
-    kafka-python wakes its own thread with the first message of each partition, and that one is then sent alone.
-    """
-    sender = producer._sender  # noqa: SLF001 - there is no other way to hold it back
-    sender.wakeup = _sleep_on
-    try:
-        yield
-    finally:
-        del sender.wakeup
-        sender.wakeup()
-
-
-def _sleep_on() -> None:
-    pass
 
 
 def close_producer(producer: KafkaProducer, seconds: float) -> None:
