@@ -156,11 +156,13 @@ class CycleDecision:
         self._states = self._known.known(wanted)
         self._states |= tx.states(wanted - self._states.keys())
         leased = {*(r.request_id for r in inputs.reports), *(m.request_id for m in stops), *inputs.due}
-        self._leases = tx.leases(leased)
+        # A report is about its own system; whatever stops or holds a request looks at all of it.
+        systems = set() if stops or inputs.due else {r.system for r in inputs.reports}
+        self._leases = tx.leases(leased, systems)
         if not self.out.locked and self._may_be_followed(inputs.reports):
             tx.lock_partition()
             self.out.locked = True
-            self._leases = tx.leases(leased)
+            self._leases = tx.leases(leased, systems)
         holders = {h for m in submits for h in m.case.subject} | {
             h for s in self._states.values() if s.waits_for and s.case for h in s.case.subject
         }

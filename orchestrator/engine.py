@@ -19,6 +19,7 @@ from kafka import KafkaProducer
 from keshi.orchestrator import admission, effects
 from keshi.orchestrator.context import Policy
 from keshi.orchestrator.cycle import CycleDecision, Decided, Inputs, Surroundings
+from keshi.orchestrator.flow import OnTheWay
 from keshi.orchestrator.incoming import BadPart, read_reports, whole
 from keshi.orchestrator.intake import Intake, Routable
 from keshi.orchestrator.keys import Keys
@@ -90,6 +91,7 @@ class _Owned:
     position: Position
     sender: Sender
     states: RememberedStates = field(default_factory=RememberedStates)
+    on_the_way: OnTheWay = field(default_factory=OnTheWay)
     numbered: int = 0
     reload: bool = False
     settled: float = field(default_factory=time.monotonic)
@@ -173,7 +175,9 @@ class OrchestratorEngine:
                 self._bisect(owned, run[:INBOX_A_CYCLE], self._intake)
             else:
                 self._bisect(owned, run, self._reports)
-        return Processed(owned.position.next, more=bool(self._hot))
+        home = self._owned.get(Lane("reports", lane.partition))
+        on_the_way = home.on_the_way.count(time.monotonic()) if home else 0
+        return Processed(owned.position.next, more=bool(self._hot), on_the_way=on_the_way)
 
     def idle(self, lanes: Collection[Lane]) -> float:
         """See `Engine.idle`."""
@@ -288,7 +292,7 @@ class OrchestratorEngine:
 
         self._commit(owned, to, decide, home=home)
         hit("orchestrator.after_intake_commit")
-        self._sent(owned, made, (), wall)
+        self._sent(owned, home, made, (), wall)
 
     def _decided(self, tx: Cycle, owned: _Owned, home: _Owned, inputs: Inputs | None, *, lock: bool = False) -> Decided:
         """Decide what came in for the requests of `home`; `owned` is the lane that sends what it causes.
@@ -308,9 +312,11 @@ class OrchestratorEngine:
             self._hot.add(owned.lane.partition)
         return decided
 
-    def _sent(self, owned: _Owned, made: Sequence[Decided], reports: Sequence[Any], began: int) -> None:
+    def _sent(self, owned: _Owned, home: _Owned, made: Sequence[Decided], reports: Sequence[Any], began: int) -> None:
         """Produce what a committed cycle caused, and tell of it."""
         hit("orchestrator.after_cycle_commit")
+        home.on_the_way.reported(len(reports))
+        home.on_the_way.sent(sum(len(some.tasks) for decided in made for some in decided.tasks), time.monotonic())
         batch = made[0].batch if made else Batch()
         owned.sender.send(batch.outbox)
         if batch.outbox:
@@ -372,7 +378,7 @@ class OrchestratorEngine:
                 raise Passing("a cycle without begin's lock took too long: again with it")
 
         self._commit(owned, to, decide, in_time)
-        self._sent(owned, made, inputs.reports if inputs else (), wall)
+        self._sent(owned, owned, made, inputs.reports if inputs else (), wall)
 
     def _messages(self, owned: _Owned, decided: Decided, now: datetime) -> list[OutboxRow]:
         kafka = self._.kafka

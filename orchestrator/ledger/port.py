@@ -231,7 +231,9 @@ class Cycle(Protocol):
         """
 
     def states(self, request_ids: Collection[str]) -> Mapping[str, State]: ...
-    def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]: ...
+    def leases(self, request_ids: Collection[str], systems: Collection[str] = ()) -> Mapping[str, Leases]:
+        """Of each request, in these systems alone where any are named."""
+
     def manifests(self, request_ids: Collection[str]) -> Mapping[tuple[str, str], Sequence[str]]:
         """The sealed manifests by request and system, oldest first."""
 

@@ -31,6 +31,7 @@ class Statements(Protocol):
     DOORS_SEALED: Any
     ENTRIES: Any
     LEASES: Any
+    LEASES_IN: Any
     MANIFESTS: Any
     KEYS: Any
     PLANS: Any
@@ -97,11 +98,17 @@ class Reading:
                 found.setdefault(r.request_id, []).append(port.Entry(_lease(r), r.manifest))
         return found
 
-    def leases(self, request_ids: Collection[str]) -> Mapping[str, Leases]:
+    def leases(self, request_ids: Collection[str], systems: Collection[str] = ()) -> Mapping[str, Leases]:
         found: dict[str, dict[str, list[Lease]]] = {}
         if not request_ids:
             return {}
-        for r in self._c.execute(self._sql.LEASES, self._ids(request_ids)):
+        if systems:
+            rows = self._c.execute(
+                self._sql.LEASES_IN, {**self._ids(request_ids), "systems": self._sql.listed(systems)}
+            )
+        else:
+            rows = self._c.execute(self._sql.LEASES, self._ids(request_ids))
+        for r in rows:
             found.setdefault(r.request_id, {}).setdefault(r.system, []).append(_lease(r))
         return {i: Leases({s: tuple(x) for s, x in by.items()}) for i, by in found.items()}
 

@@ -62,6 +62,8 @@ _LEASES_OF = f"FROM evidence e WHERE request_id IN {_LISTED}"
 _LEASE_ORDER = "ORDER BY request_id, system, ordinal NULLS LAST, at"
 _LEASE_MOMENTS = {"at": _AT, "granted_at": _AT, "until": _AT}
 LEASES = text(f"{_LEASE} {_LEASES_OF} {_LEASE_ORDER}").columns(**_LEASE_MOMENTS)
+_IN_SYSTEMS = "AND system IN (SELECT value FROM json_each(:systems))"
+LEASES_IN = text(f"{_LEASE} {_LEASES_OF} {_IN_SYSTEMS} {_LEASE_ORDER}").columns(**_LEASE_MOMENTS)
 ENTRIES = text(f"{_LEASE}, manifest {_LEASES_OF} AND system = :system {_LEASE_ORDER}").columns(**_LEASE_MOMENTS)
 _OBLIGATION = (
     "SELECT obligation_id, request_id, partition, system, kind, state, due, coalesce(sealed, '') AS sealed, data, "

@@ -40,6 +40,7 @@ _LEASE = (
 _LEASES_OF = f"FROM evidence e WHERE request_id = {_LISTED}"
 _LEASE_ORDER = "ORDER BY request_id, system, ordinal, at"  # NULL comes last
 LEASES = Statement(f"{_LEASE} {_LEASES_OF} {_LEASE_ORDER}")
+LEASES_IN = Statement(f"{_LEASE} {_LEASES_OF} AND system = ANY (CAST(:systems AS text[])) {_LEASE_ORDER}")
 ENTRIES = Statement(f"{_LEASE}, manifest {_LEASES_OF} AND system = :system {_LEASE_ORDER}")
 _OBLIGATION = (
     "SELECT obligation_id, request_id, partition, system, kind, state, due, coalesce(sealed, '') AS sealed, "

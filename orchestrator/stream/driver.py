@@ -293,6 +293,8 @@ class Driver:
         if not self._is_current(held):
             return True
         held.advance(done.next_offset)
+        if commands := self._held.get(Lane("commands", held.lane.partition)):
+            commands.on_the_way = done.on_the_way
         self._moved_at = time.monotonic()
         self._beat.records += len(records)
         self._beat.moved(held.lane, held.next)

@@ -15,6 +15,8 @@ reports: so many records could be work for minutes, which no transaction may las
 """
 FEW: Final = 20
 """Commands that are taken while reports wait."""
+MUCH: Final = 2_500
+"""Tasks of one partition in workers' hands: lists are as long as they may be, and more only waits there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +35,7 @@ class Held:
         read_again: How often it was read anew from that offset.
         stuck: Cycles in a row that moved nothing.
         turn_at: When it last had its turn, or began to wait for one.
+        on_the_way: Of a lane of `commands`: tasks of its partition that workers have in hand.
     """
 
     lane: Lane
@@ -47,6 +50,7 @@ class Held:
     read_again: int = 0
     stuck: int = 0
     turn_at: float = 0.0
+    on_the_way: int = 0
     pending: deque[Record] = field(default_factory=deque)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -93,7 +97,7 @@ class Held:
 
 
 def next_turn(lanes: Iterable[Held], now: float, patience: float, most: int) -> tuple[Held, int] | None:
-    """Whose turn it is, and how many records it gets: `reports` before `commands`.
+    """Whose turn it is, and how many records it gets: `reports` first, `commands` while workers are not full.
 
     What is begun is ended first. A hundred thousand commands at once then wait on the broker, where they cost nothing,
     and not as open requests whose states have to be read again and again. They are not left for good.
@@ -101,13 +105,14 @@ def next_turn(lanes: Iterable[Held], now: float, patience: float, most: int) -> 
     Args:
         lanes: In hand; who had a turn the longest ago stands first.
         now: Seconds, of the clock of `turn_at`.
-        patience: So many seconds commands wait for reports.
+        patience: So many seconds commands wait for reports, or for workers.
         most: Records a turn.
     """
     able = [held for held in lanes if held.ready and held.pending]
     late = [held for held in able if held.lane.stage == "commands" and now - held.turn_at > patience]
     reports = [held for held in able if held.lane.stage == "reports"]
-    held = next(iter(late or reports or able), None)
+    begin = [held for held in able if held.on_the_way < MUCH]
+    held = next(iter(late or reports or begin), None)
     if held is None:
         return None
     return held, min(FEW, most) if late and reports else most

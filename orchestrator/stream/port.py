@@ -47,10 +47,12 @@ class Processed:
     Attributes:
         next_offset: The ledger's next offset now. Records at and above it are given again with the next call.
         more: There is work that waits for no record: `idle` is wanted at once.
+        on_the_way: Tasks of the lane's partition that workers have in hand, about.
     """
 
     next_offset: int
     more: bool = False
+    on_the_way: int = 0
 
 
 class StreamError(Exception):

@@ -609,6 +609,8 @@ class LedgerSuite:
         with other.cycle(position, position.next) as cycle:
             assert cycle.manifests([one]) == {(one, "crm"): ["m.0.x", "m.1.x", "m.2.x"]}
             leases = cycle.leases([one, "none"])[one]
+            assert cycle.leases([one], ["billing", "crm"]) == {one: leases}
+            assert cycle.leases([one], ["billing"]) == {}
         newest = leases.newest("crm")
         assert newest is not None
         assert (newest.begin_id, newest.digest, newest.attempt, newest.mode) == (

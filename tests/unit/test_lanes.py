@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keshi.orchestrator.flow import SLOW_SECONDS, OnTheWay
 from keshi.orchestrator.stream.heartbeat import Heartbeat
-from keshi.orchestrator.stream.lanes import FEW, MAX_RUN_BYTES, Held, next_turn
+from keshi.orchestrator.stream.lanes import FEW, MAX_RUN_BYTES, MUCH, Held, next_turn
 from keshi.orchestrator.stream.port import Lane, Record
 
 LANE = Lane("reports", 3)
@@ -125,6 +126,45 @@ def test_what_is_begun_is_ended_before_more_is_begun() -> None:
     assert next_turn(lanes, 12.5, 2.0, 500) == (commands, FEW)
     reports.ready = False
     assert next_turn(lanes, 12.5, 2.0, 500) == (commands, 500)
+
+
+def test_no_more_is_begun_while_workers_are_full() -> None:
+    """Reports are taken all the same; and a system that does not answer keeps nothing out for long."""
+    commands, reports = Held(Lane("commands", 0), next=0, ready=True), Held(LANE, next=0, ready=True)
+    commands.put(Record(commands.lane, 0, b"", None, (), 0))
+    commands.turn_at, commands.on_the_way = 10.0, MUCH
+    assert next_turn([commands, reports], 11.0, 2.0, 500) is None
+    assert next_turn([commands, reports], 12.5, 2.0, 500) == (commands, 500)
+    reports.put(record(0))
+    assert next_turn([commands, reports], 11.0, 2.0, 500) == (reports, 500)
+    commands.on_the_way = MUCH - 1
+    reports.ready = False
+    assert next_turn([commands, reports], 11.0, 2.0, 500) == (commands, 500)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 300), st.integers(0, 300)), max_size=40))
+def test_what_is_on_the_way_is_counted_until_it_comes_back_or_takes_too_long(
+    steps: list[tuple[float, int, int]],
+) -> None:
+    way, now, sent = OnTheWay(), 0.0, list[tuple[float, int]]()
+    for passed, out, back in steps:
+        now += passed
+        way.reported(back)
+        way.sent(out, now)
+        sent.append((now, out))
+        assert out <= way.count(now) <= sum(n for at, n in sent if at >= now - SLOW_SECONDS)
+    assert way.count(now + SLOW_SECONDS + 1) == 0
+
+
+def test_what_came_back_is_what_was_sent_first() -> None:
+    way = OnTheWay()
+    way.sent(100, 0.0)
+    way.sent(50, 5.0)
+    way.reported(30)
+    assert way.count(6.0) == 120
+    assert way.count(11.0) == 50
+    way.reported(1_000)
+    assert way.count(11.0) == 0
 
 
 def test_lanes_of_one_kind_have_their_turns_in_order() -> None:
