@@ -95,6 +95,8 @@ def test_a_command_is_sent_waited_for_and_shown(keshi: Any) -> None:
     """`submit --wait`, then `status` and `closure` say the same; `closure --json` is the record with its hash."""
     sent = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS)
     assert sent.code == 0, sent.err
+    assert "waiting for the closure" in sent.err
+    assert re.search(r"^accepted: due 20\d\d-\S*Z, open in 2 systems$", sent.err, re.MULTILINE), sent.err
     request = sent.rows[0][0]
     assert sent["verdict"] == "no_data_held"
     assert ["crm", "contacts", "not_found"] in [row[:3] for row in sent.rows]

@@ -11,9 +11,10 @@ from keshi.cli.asked import SOURCE, Asked, Who, identifiers_of, read_command
 from keshi.cli.bulk import BulkOptions, submit_file
 from keshi.cli.errors import REJECTED, TIMED_OUT, Failure
 from keshi.cli.output import note, say, say_json
-from keshi.cli.reading import request_id_of
+from keshi.cli.reading import day_and_time, request_id_of
 from keshi.cli.records import show_record
 from keshi.client import Client, NotOverError, NotSentError, Submitted, UnreadableAnswerError
+from keshi.client.answers import Answer
 from keshi.client.commands import event_of
 from keshi.runtime.settings import ConfigurationError, KafkaSettings, load
 from keshi.schemas.commands import (
@@ -25,7 +26,7 @@ from keshi.schemas.commands import (
     SuspendUse,
     WithdrawRequest,
 )
-from keshi.schemas.requests import RequestClosed, RequestRejected
+from keshi.schemas.requests import RequestAccepted, RequestClosed, RequestOverdue, RequestRejected, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, invoke_without_command=True)
 
@@ -267,7 +268,11 @@ def _carry_out(request_id: str, send: Callable[[Client], Submitted], seconds: fl
                 say_json(told)
             return
         try:
-            answer = client.wait(request_id, seconds, since=since, command=sent)
+            if not as_json:
+                note(f"waiting for the closure, {seconds:g} s at most; it goes on without us")
+            answer = client.wait(
+                request_id, seconds, since=since, command=sent, heard=None if as_json else _tell_of_the_way
+            )
         except NotOverError as e:
             if as_json:
                 say_json(told | {"result": "timeout"})
@@ -275,6 +280,16 @@ def _carry_out(request_id: str, send: Callable[[Client], Submitted], seconds: fl
         except UnreadableAnswerError as e:
             raise Failure(f"{e}: upgrade keshi here") from None
     _show(answer, told if as_json else None)
+
+
+def _tell_of_the_way(answer: Answer) -> None:
+    """What is answered before the end, beside the answer."""
+    if isinstance(answer, RequestAccepted | RequestOverdue):
+        state = answer.state
+        tasks = sum(1 for t in state.tasks if t.status is not TaskStatus.ENDED)
+        word = "overdue" if isinstance(answer, RequestOverdue) else "accepted"
+        behind = f", behind {state.waits_for}" if state.waits_for else ""
+        note(f"{word}: due {day_and_time(state.due_at)}, open in {tasks} systems{behind}")
 
 
 def _show(answer: RequestClosed | RequestRejected, told: dict[str, Any] | None) -> None:

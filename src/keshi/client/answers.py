@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, TypeAlias
 
@@ -84,6 +84,7 @@ def wait_for(
     until: Literal["accepted", "closed"],
     since: Mark | None = None,
     command: Submitted | None = None,
+    heard: Callable[[Answer], None] | None = None,
 ) -> Answer:
     """Listen until a request is accepted or closed, or a command of it rejected.
 
@@ -94,6 +95,7 @@ def wait_for(
         until: What to wait for. What is closed was accepted.
         since: From here on; None reads all that the broker still has.
         command: Only its rejection counts. None takes the newest answer that there is.
+        heard: Called with each answer to this request that does not end the waiting.
 
     Raises:
         NotOverError: neither came in time.
@@ -105,14 +107,14 @@ def wait_for(
     try:
         go_to(consumer, partitions, since)
         behind = consumer.end_offsets(partitions)
-        heard = _Heard(request_id, until, command)
+        so_far = _Heard(request_id, until, command, heard)
         while time.monotonic() < end:
             for record in polled(consumer):
-                final = heard.take(record)
+                final = so_far.take(record)
                 if final:
                     return final
-            if heard.rejected and all(consumer.position(p) >= behind[p] for p in partitions):
-                return heard.rejected
+            if so_far.rejected and all(consumer.position(p) >= behind[p] for p in partitions):
+                return so_far.rejected
         raise NotOverError(f"not {until} within {seconds:g} s: it goes on, `keshi status` shows how far it is")
     finally:
         consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
@@ -125,6 +127,7 @@ class _Heard:
     request_id: str
     until: Literal["accepted", "closed"]
     command: Submitted | None
+    heard: Callable[[Answer], None] | None = None
     rejected: RequestRejected | None = None
 
     def take(self, record: Any) -> Answer | None:
@@ -142,6 +145,8 @@ class _Heard:
             self.rejected = None  # what was refused before was sent again, and rightly
             if self.until == "accepted":
                 return answer
+            if self.heard:
+                self.heard(answer)
         return None
 
 

@@ -1,6 +1,6 @@
 """The client of a DSAR system: sends commands, and listens for what became of them."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -10,7 +10,7 @@ from weakref import WeakSet, finalize
 from kafka.errors import KafkaError
 
 from keshi.client import answers, listening
-from keshi.client.answers import Mark, Submitted
+from keshi.client.answers import Answer, Mark, Submitted
 from keshi.client.errors import NotSentError
 from keshi.client.listening import Heard
 from keshi.client.messages import (
@@ -177,7 +177,13 @@ class Client:
         return answers.mark(self._settings)
 
     def wait(
-        self, request_id: str, seconds: float, *, since: Mark | None = None, command: Submitted | None = None
+        self,
+        request_id: str,
+        seconds: float,
+        *,
+        since: Mark | None = None,
+        command: Submitted | None = None,
+        heard: Callable[[Answer], None] | None = None,
     ) -> RequestClosed | RequestRejected:
         """Listen until a request is closed, or a command of it rejected.
 
@@ -186,6 +192,7 @@ class Client:
             seconds: How long, at most.
             since: From here on (`mark`); None reads all that the broker still has, which can take its time.
             command: Only the rejection of this one counts; None takes the newest answer that there is.
+            heard: Called with what is answered on the way: that it was accepted, that it is overdue.
 
         Raises:
             NotOverError: neither came in time. The request goes on.
@@ -194,7 +201,9 @@ class Client:
             ValueError: no request id.
         """
         name = canonical_request_id(request_id)
-        answer = answers.wait_for(self._settings, name, seconds, until="closed", since=since, command=command)
+        answer = answers.wait_for(
+            self._settings, name, seconds, until="closed", since=since, command=command, heard=heard
+        )
         assert isinstance(answer, RequestClosed | RequestRejected)
         return answer
 
