@@ -6,13 +6,14 @@ with the request hangs on the request's own key.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from pydantic import BaseModel
 
 from keshi.orchestrator.ledger.port import KeyRow, Ledger
-from keshi.runtime.sealing import Derivation, Key, KeyRing, Mac, WrappedKey
+from keshi.runtime.sealing import Key, KeyRing, Mac, WrappedKey
 from keshi.schemas.base import canonical
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.tasks import Found
@@ -21,8 +22,7 @@ from keshi.schemas.writing import canonical_whole
 _SECRET = "ledger"  # noqa: S105 - the name of a secret, not one
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Manifests:
+class Manifests(NamedTuple):
     """What was found in one system: references of records, sealed under a key of their own."""
 
     key: Key
@@ -39,10 +39,6 @@ class Manifests:
         return "Manifests(…)"
 
 
-def _seal_identifiers(own: Key, identifiers: Iterable[Identifier]) -> str:
-    return own.seal([{"type": i.type, "value": i.value} for i in identifiers])
-
-
 class Keys:
     """The keys of one ledger.
 
@@ -54,15 +50,14 @@ class Keys:
     def __init__(self, ring: KeyRing, root: Key) -> None:
         self.ring = ring
         self.root = root
-        derivation = Derivation(root)
-        self._holder = Mac(derivation.derive("holder"))
-        self._item = Mac(derivation.derive("item"))
-        self._fingerprint = Mac(derivation.derive("fingerprint"))
-        self._manifest = Mac(derivation.derive("manifest"))
-        self._lease = Mac(derivation.derive("lease"))
-        self._decision = Mac(derivation.derive("decision"))
-        self._cursor = Mac(derivation.derive("cursor"))
-        self._quarantine = derivation.derive("quarantine")
+        self._holder = Mac(root.derive("holder"))
+        self._item = Mac(root.derive("item"))
+        self._fingerprint = Mac(root.derive("fingerprint"))
+        self._manifest = Mac(root.derive("manifest"))
+        self._lease = Mac(root.derive("lease"))
+        self._decision = Mac(root.derive("decision"))
+        self._cursor = Mac(root.derive("cursor"))
+        self._quarantine = root.derive("quarantine")
 
     @classmethod
     def of(cls, ring: KeyRing, ledger: Ledger) -> "Keys":
@@ -88,23 +83,18 @@ class Keys:
     @staticmethod
     def seal_identifiers(key: Key, system: str, identifiers: Iterable[Identifier]) -> str:
         """Identifiers for one system alone."""
-        return _seal_identifiers(key.derive(f"system/{system}"), identifiers)
+        return key.derive(f"system/{system}").seal([{"type": i.type, "value": i.value} for i in identifiers])
 
     @staticmethod
     def seal_identifiers_apart(key: Key, identifiers: Mapping[str, Iterable[Identifier]]) -> dict[str, str]:
         """The same for several systems, each by itself."""
-        derivation = Derivation(key)
-        return {s: _seal_identifiers(derivation.derive(f"system/{s}"), found) for s, found in identifiers.items()}
+        return {s: Keys.seal_identifiers(key, s, found) for s, found in identifiers.items()}
 
     @staticmethod
     def open_identifiers(key: Key, system: str, sealed: Iterable[str]) -> list[dict[str, str]]:
         """What was sealed for this system, each once, as JSON has identifiers: they were judged before."""
         own = key.derive(f"system/{system}")
-        found: dict[tuple[str, str], dict[str, str]] = {}
-        for text in sealed:
-            for identifier in own.open(text):
-                found.setdefault((identifier["type"], identifier["value"]), identifier)
-        return list(found.values())
+        return list({(i["type"], i["value"]): i for text in sealed for i in own.open(text)}.values())
 
     @staticmethod
     def manifests(key: Key, system: str) -> "Manifests":
@@ -149,8 +139,8 @@ class Keys:
 
     def commitment(self, request_id: str, system: str, union: Iterable[Found]) -> str:
         """Keyed digest of a union of manifests, in its canonical order."""
-        rows = [[f.category, f.ref, f.was] for f in union]
-        return self._manifest.hex(canonical([request_id, system, rows]))
+        # Lists of text alone: orjson writes them as RFC 8785 does.
+        return self._manifest.hex(orjson.dumps([request_id, system, [[f.category, f.ref, f.was] for f in union]]))
 
     # --- secrets and signatures that are derived, not stored
 

@@ -9,15 +9,14 @@ import secrets
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from keshi.runtime.settings import ConfigurationError, KeySettings
@@ -28,7 +27,9 @@ _PROTECTED: Final = base64.urlsafe_b64encode(b'{"alg":"dir","enc":"A256GCM"}').r
 _IV_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
-_FROM_URL: Final = bytes.maketrans(b"-_+/", b"+/\0\0")
+_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/\0\0\0")
+_LAST: Final = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
+"""What a text may end with that leaves four, two bits over: they are zero. By its length in the last group of four."""
 
 
 def _base64(raw: bytes) -> bytes:
@@ -38,21 +39,43 @@ def _base64(raw: bytes) -> bytes:
 
 def _unbase64(text: bytes) -> bytes:
     """Strictly: of two texts for the same bytes one is refused, so that a changed seal is never taken."""
-    raw = a2b_base64(text.translate(_FROM_URL) + b"=" * (-len(text) % 4), strict_mode=True)
-    if _base64(raw) != text:
+    over = len(text) % 4
+    if over and text[-1] not in _LAST[over]:
         raise SealBroken
-    return raw
+    return a2b_base64(text.translate(_FROM_URL) + b"=" * (-over % 4), strict_mode=True)
 
 
 class SealBroken(Exception):  # noqa: N818 - names the finding
     """A sealed text was not made with this key, or was changed."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Key:
-    """Thirty-two secret bytes. Its representation shows none of them."""
+class Mac:
+    """HMAC-SHA-256 under one key for many texts: to make it ready costs more than its work. Serves several threads."""
 
-    raw: bytes
+    __slots__ = ("_ready",)
+
+    def __init__(self, key: "Key") -> None:
+        self._ready = HMAC(key.raw, _SHA256)
+
+    def digest(self, data: bytes) -> bytes:
+        """The tag, 32 bytes."""
+        work = self._ready.copy()
+        work.update(data)
+        return work.finalize()
+
+    def hex(self, data: bytes) -> str:
+        """The tag, hexadecimal."""
+        return self.digest(data).hex()
+
+
+class Key:
+    """Thirty-two secret bytes. Its representation shows none of them. Serves several threads."""
+
+    __slots__ = ("_expand", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw: Final = raw
+        self._expand: Mac | None = None
 
     @classmethod
     def random(cls) -> "Key":
@@ -60,8 +83,13 @@ class Key:
         return cls(secrets.token_bytes(KEY_BYTES))
 
     def derive(self, purpose: str) -> "Key":
-        """The key for one purpose (HKDF-SHA-256, RFC 5869)."""
-        return Key(HKDF(_SHA256, KEY_BYTES, salt=None, info=_info(purpose)).derive(self.raw))
+        """The key for one purpose (HKDF-SHA-256, RFC 5869). The first of its two steps is done once for all."""
+        expand = self._expand
+        if expand is None:
+            # Section 2.2, without a salt.
+            expand = self._expand = Mac(Key(_EXTRACT.digest(self.raw)))
+        # Section 2.3: the first block of the output is as long as a key.
+        return Key(expand.digest(b"keshi/1/" + purpose.encode() + b"\x01"))
 
     def seal(self, data: Any) -> str:
         """Seal JSON data as a compact JWE (RFC 7516, sections 3.1 and 5.1, direct encryption)."""
@@ -78,12 +106,12 @@ class Key:
             SealBroken: with another key, or after any change.
         """
         try:
-            protected, key, *rest = sealed.encode("ascii").split(b".")
-            iv, text, tag = map(_unbase64, rest)
+            protected, key, iv, text, tag = sealed.encode("ascii").split(b".")
+            iv, tag = _unbase64(iv), _unbase64(tag)
             # The header is not asked what to do: there is one way, and the tag covers it.
             if protected != _PROTECTED or key or len(iv) != _IV_BYTES or len(tag) != _TAG_BYTES:
                 raise SealBroken
-            return orjson.loads(AESGCM(self.raw).decrypt(iv, text + tag, protected))
+            return orjson.loads(AESGCM(self.raw).decrypt(iv, _unbase64(text) + tag, protected))
         except (InvalidTag, ValueError):
             raise SealBroken from None
 
@@ -91,46 +119,10 @@ class Key:
         return "Key(…)"
 
 
-def _info(purpose: str) -> bytes:
-    return b"keshi/1/" + purpose.encode()
+_EXTRACT: Final = Mac(Key(bytes(KEY_BYTES)))
 
 
-class Mac:
-    """HMAC-SHA-256 under one key for many texts: to make it ready costs more than its work. Serves several threads."""
-
-    __slots__ = ("_ready",)
-
-    def __init__(self, key: Key) -> None:
-        self._ready = HMAC(key.raw, _SHA256)
-
-    def digest(self, data: bytes) -> bytes:
-        """The tag, 32 bytes."""
-        work = self._ready.copy()
-        work.update(data)
-        return work.finalize()
-
-    def hex(self, data: bytes) -> str:
-        """The tag, hexadecimal."""
-        return self.digest(data).hex()
-
-
-class Derivation:
-    """`Key.derive` of one key for many purposes: the first of its two steps is done once. Serves several threads."""
-
-    __slots__ = ("_expand",)
-
-    def __init__(self, key: Key) -> None:
-        # RFC 5869, section 2.2, without a salt.
-        self._expand = Mac(Key(Mac(Key(bytes(KEY_BYTES))).digest(key.raw)))
-
-    def derive(self, purpose: str) -> Key:
-        """The key for one purpose."""
-        # Section 2.3: the first block of the output is as long as a key.
-        return Key(self._expand.digest(_info(purpose) + b"\x01"))
-
-
-@dataclass(frozen=True, slots=True)
-class WrappedKey:
+class WrappedKey(NamedTuple):
     """A key as it may stand in a database: wrapped, with the id of the key that wrapped it."""
 
     kek_id: str
@@ -143,10 +135,6 @@ class KeyRing:
 
     current: str
     keys: Mapping[str, Key]
-    _derivations: Mapping[str, Derivation] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_derivations", {name: Derivation(key) for name, key in self.keys.items()})
 
     def wrap(self, key: Key, owner: str) -> WrappedKey:
         """Wrap `key`, bound to the id of what it belongs to."""
@@ -165,7 +153,7 @@ class KeyRing:
             raise SealBroken from None
 
     def _for(self, kek_id: str, owner: str) -> bytes:
-        kek = self._derivations.get(kek_id)
+        kek = self.keys.get(kek_id)
         if kek is None:
             raise ConfigurationError(
                 f"key-encryption key {kek_id} is missing: add its line to KESHI_KEK_FILE behind the current one"
