@@ -81,13 +81,15 @@ def answer(  # noqa: PLR0911, PLR0913, PLR0917 - a table of guards over all that
     task = state.tasks[begin.system]
     if begin.mode is not task.mode:
         return Refused(StopReason.OTHER_MODE)
-    newest = leases.newest(begin.system)
-    if newest is not None and newest.begin_id == begin.begin_id:
-        return Given(renews=newest.lease_id)
-    if any(x.begin_id == begin.begin_id and x.granted_at for x in leases.of.get(begin.system, ())):
-        return Refused(StopReason.OTHER_ATTEMPT)  # another worker got the go after this one's lease was over
-    if newest is not None and newest.until is not None and newest.in_the_way(begin.attempt, now):
-        return Later("lease_held", newest.until)
+    known = leases.of.get(begin.system)
+    if known:
+        newest = leases.newest(begin.system)
+        if newest is not None and newest.begin_id == begin.begin_id:
+            return Given(renews=newest.lease_id)
+        if any(x.begin_id == begin.begin_id and x.granted_at for x in known):
+            return Refused(StopReason.OTHER_ATTEMPT)  # another worker got the go after this one's lease was over
+        if newest is not None and newest.until is not None and newest.in_the_way(begin.attempt, now):
+            return Later("lease_held", newest.until)
     if begin.mode is not Mode.ACT:
         return Given()
     if leases.acts(begin.system, since=task.decided_at) >= policy.max_acts:
@@ -107,7 +109,7 @@ def unite(manifests: Iterable[Sequence[Found]]) -> tuple[Found, ...]:
     for manifest in manifests:
         for item in manifest:
             found.setdefault((item.category, item.ref), item)
-    return tuple(found[key] for key in sorted(found))
+    return tuple([found[key] for key in sorted(found)])
 
 
 def counts(union: Iterable[Found]) -> Mapping[str, int]:

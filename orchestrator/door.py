@@ -5,6 +5,7 @@ Reading the whole state for each of a worker's calls was the greater half of the
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,8 @@ from keshi.schemas.commands import Action
 from keshi.schemas.requests import RequestStatus, TaskStatus
 from keshi.schemas.tasks import Mode
 
+MAX_REMEMBERED: Final = 1000
+"""Characters of a door that is kept."""
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _REQUEST: Final = {s.value: s for s in RequestStatus}
 _ACTION: Final = {a.value: a for a in Action}
@@ -43,8 +46,6 @@ class Door(NamedTuple):
     of action and plan while only a withdrawal has come.
     """
 
-    request_id: str
-    partition: int
     status: RequestStatus
     withdrawn: bool
     action: Action | None = None
@@ -79,13 +80,15 @@ def _task(task: TaskProgress) -> list[object]:
     return known
 
 
-def read_door(request_id: str, partition: int, text: str, system: str) -> Door:
+def read_door(text: str, system: str) -> Door:
     """What `write_door` wrote, as far as it is about one system."""
+    return _remembered(text, system) if len(text) <= MAX_REMEMBERED else _read(text, system)
+
+
+def _read(text: str, system: str) -> Door:
     found = orjson.loads(text)
     task, suspended = found["t"].get(system), found["l"].get(system) if "l" in found else None
     return Door(
-        request_id,
-        partition,
         _REQUEST[found["s"]],
         found.get("w", False),
         _ACTION[found["a"]] if "a" in found else None,
@@ -95,6 +98,10 @@ def read_door(request_id: str, partition: int, text: str, system: str) -> Door:
         {system: tuple(suspended)} if suspended else _NOTHING,
         {system: _task_door(*task)} if task else _NOTHING,
     )
+
+
+_remembered: Final = lru_cache(maxsize=4096)(_read)
+"""The doors of requests that stand alike are one text."""
 
 
 def _task_door(

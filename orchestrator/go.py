@@ -17,7 +17,7 @@ import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay, wait_random_exponential
 
 from keshi.orchestrator.begin import Later, Refused, answer, closed_door, counts, unite
-from keshi.orchestrator.context import Leases, Policy
+from keshi.orchestrator.context import Lease, Leases, Policy
 from keshi.orchestrator.door import Door
 from keshi.orchestrator.keys import Keys, Manifests
 from keshi.orchestrator.ledger.port import (
@@ -40,6 +40,7 @@ from keshi.runtime.telemetry import OFF, Metric, Stage, Telemetry
 from keshi.schemas.commands import Action
 from keshi.schemas.inventory import Plan, PlannedTask
 from keshi.schemas.tasks import Begin, BeginRequest, Found, Mode, StopReason, TaskRef, UnwrapRequest
+from keshi.schemas.writing import whole
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ TRY_SECONDS: Final = 1.5
 MAX_PLANS: Final = 512
 UNREADABLE: Final = "unreadable"
 NOT_RECORDED: Final = "not_recorded"
+_NO_LEASES: Final = Leases()
 
 T = TypeVar("T")
 _Said = dict[str, Any]
@@ -68,17 +70,15 @@ class BeginInvalid(ValueError):  # noqa: N818 - it is an answer to the worker
 class _Case:
     """What the ledger has of the requests of one call. Keys are still wrapped.
 
-    `keys` and `obligations` are of what earlier requests suspended, and these resume.
+    `planned` are the tasks of the system that asks, by the hash of their plan. `keys` and `obligations` are of what
+    earlier requests suspended, and these resume.
     """
 
     doors: Mapping[str, DoorRow]
     plans: Mapping[str, Plan]
+    planned: Mapping[str, PlannedTask]
     keys: Mapping[str, WrappedKey]
     obligations: Mapping[str, ObligationRow]
-
-    def planned(self, door: Door, system: str) -> tuple[Plan, PlannedTask]:
-        plan = self.plans[door.plan_hash]
-        return plan, plan.task(system)
 
 
 class _Judged(NamedTuple):
@@ -94,6 +94,7 @@ class GoService:
         self._telemetry = telemetry
         self._ledger = ledger
         self._keys = keys
+        self._open = keys.open
         self._policy = policy
         self._partitions = partitions
         self._plans: dict[str, Plan] = {}
@@ -123,11 +124,12 @@ class GoService:
             )
 
     def _case(self, view: Begins | Reader, doors: Mapping[str, DoorRow], caller: str) -> _Case:
-        known = [row.door for row in doors.values() if row.door.action is not None]
-        links = {o for d in known for o in d.suspensions.get(caller, ()) if _resumes(d)}
+        links = {o for r in doors.values() if _resumes(r.door) for o in r.door.suspensions.get(caller, ())}
+        plans = self._plans_of(view, {r.door.plan_hash for r in doors.values() if r.door.action is not None})
         return _Case(
             doors=doors,
-            plans=self._plans_of(view, {d.plan_hash for d in known}),
+            plans=plans,
+            planned={h: task for h, plan in plans.items() for task in plan.tasks if task.system == caller},
             keys=view.keys(links),
             obligations=view.obligations(links),
         )
@@ -147,41 +149,42 @@ class GoService:
     def _unwrapped(self, caller: str, ref: TaskRef, case: _Case) -> _Said:
         row = case.doors.get(ref.request_id) if ref.system == caller else None
         reason: str | None = closed_door(row.door if row else None, ref.system, ref.attempt)
+        found: _Said = {}
         if reason is None and row is not None:
-            try:
-                found = self._opened(ref, row, case)
-            except SealBroken:
-                log.exception("sealed_text_unreadable", request_id=ref.request_id, system=ref.system)
-                reason = UNREADABLE
-            else:
-                if found is not None:
-                    return found
+            if row.key is None:  # closed, and its key destroyed, between two statements
                 reason = StopReason.CLOSED
-        return _task(ref, reason=reason)
+            else:
+                try:
+                    found = self._opened(ref, row.door, self._open(row.key, ref.request_id), row.sealed, case)
+                except SealBroken:
+                    log.exception("sealed_text_unreadable", request_id=ref.request_id, system=ref.system)
+                    reason = UNREADABLE
+        return {
+            "request_id": ref.request_id,
+            "system": ref.system,
+            "attempt": ref.attempt,
+            "open": reason is None,
+            "reason": reason,
+            "identifiers": (),
+            "items": None,
+            "remembered": (),
+            **found,
+        }
 
-    def _opened(self, ref: TaskRef, row: DoorRow, case: _Case) -> _Said | None:
-        """None where the request was closed, and its key destroyed, between two statements."""
-        if row.key is None:
-            return None
-        key, door = self._keys.open(row.key, ref.request_id), row.door
-        remembered: tuple[Found, ...] = ()
-        if _resumes(door):
-            _, planned = case.planned(door, ref.system)
-            remembered = self._remembered(ref.system, door, planned, case)
-        return _task(
-            ref,
-            identifiers=self._keys.open_identifiers(key, ref.system, row.sealed),
-            items=self._items(key, door),
-            remembered=_records(remembered),
-        )
+    def _opened(self, ref: TaskRef, door: Door, key: Key, sealed: Iterable[str], case: _Case) -> _Said:
+        return {
+            "identifiers": self._keys.open_identifiers(key, ref.system, sealed),
+            "items": self._items(key, door),
+            "remembered": self._remembered(ref.system, door, case) if _resumes(door) else (),
+        }
 
-    def _remembered(self, system: str, door: Door, planned: PlannedTask, case: _Case) -> tuple[Found, ...]:
+    def _remembered(self, system: str, door: Door, case: _Case) -> tuple[Found, ...]:
         """What earlier requests suspended here, and nobody has lifted since."""
-        manifests = []
+        manifests, planned = [], case.planned[door.plan_hash]
         for name in door.suspensions.get(system, ()):
             row, wrapped = case.obligations.get(name), case.keys.get(name)
             if row is not None and wrapped is not None and row.state == "open" and row.system == system:
-                manifests.append(self._keys.open_manifest(self._keys.open(wrapped, name), system, row.sealed))
+                manifests.append(self._keys.open_manifest(self._open(wrapped, name), system, row.sealed))
         return tuple(f for f in unite(manifests) if f.category in planned.categories)
 
     def _items(self, key: Key, door: Door) -> tuple[str, ...] | None:
@@ -278,59 +281,63 @@ class GoService:
         if reason or row is None or row.key is None:
             return _Judged(_stop(question, reason or StopReason.CLOSED))
         door = row.door
-        plan, planned = case.planned(door, question.system)
+        planned = case.planned[door.plan_hash]
         for n, found in enumerate(question.manifest):
             if found.category not in planned.categories:
                 raise BeginInvalid(f"tasks.{place}.manifest.{n}.category", "the plan has no such category here")
         try:
-            key = self._keys.open(row.key, question.request_id)
+            key = self._open(row.key, question.request_id)
             manifests = self._keys.manifests(key, question.system)
             in_order = sorted(entries, key=lambda e: (e.lease.at, e.lease.begin_id))
             earlier = [manifests.open(e.manifest) for e in in_order]
-            mine: Sequence[Found] = question.manifest
-            if _resumes(door):
-                allowed = {(f.category, f.ref) for f in self._remembered(question.system, door, planned, case)}
-                mine = [f for f in mine if (f.category, f.ref) in allowed]
-            items = self._items(key, door)
-            if items is not None:
-                mine = [f for f in mine if f"{f.category}:{f.ref}" in items]
+            mine = self._within(question, door, key, case)
         except SealBroken:
             log.exception("sealed_text_unreadable", request_id=question.request_id, system=question.system)
             return _Judged(_wait(question, UNREADABLE, now, self._policy.recheck_seconds))
-        leases = Leases({question.system: tuple(e.lease for e in entries)})
-        asked = _Question(question, door, plan, planned, leases, key, manifests, now)
-        return self._answered(asked, earlier, unite([mine]))
+        known = [e.lease for e in entries]
+        return self._answered(_Question(question, row, planned, known, key, manifests, now), case, earlier, mine)
 
-    def _answered(self, asked: "_Question", earlier: Sequence[Sequence[Found]], mine: tuple[Found, ...]) -> _Judged:
+    def _within(self, q: Begin, door: Door, key: Key, case: _Case) -> tuple[Found, ...]:
+        """What was found, as far as the request is about it."""
+        mine: Sequence[Found] = q.manifest
+        if _resumes(door):
+            allowed = {(f.category, f.ref) for f in self._remembered(q.system, door, case)}
+            mine = [f for f in mine if (f.category, f.ref) in allowed]
+        items = self._items(key, door)
+        if items is not None:
+            mine = [f for f in mine if f"{f.category}:{f.ref}" in items]
+        return unite([mine])
+
+    def _answered(
+        self, asked: "_Question", case: _Case, earlier: Sequence[Sequence[Found]], mine: tuple[Found, ...]
+    ) -> _Judged:
         q, now = asked.begin, asked.now
         union = unite([*earlier, mine]) if earlier else mine
         digest = self._keys.commitment(q.request_id, q.system, union)
-        said = answer(asked.door, asked.planned, asked.leases, q, union, digest, now, self._policy)
+        leases = Leases({q.system: tuple(asked.known)}) if asked.known else _NO_LEASES
+        said = answer(asked.row.door, asked.planned, leases, q, union, digest, now, self._policy)
         if isinstance(said, Later):
             return _Judged(_wait(q, said.reason, now, (said.until - now).total_seconds()))
         if isinstance(said, Refused):
-            evidence = self._evidence(asked, mine, union, digest) if said.evidence else None
+            evidence = self._evidence(asked, case, mine, union, digest) if said.evidence else None
             return _Judged(_stop(q, said.reason), evidence)
         if said.renews:
             return self._renewed(asked, said.renews, earlier)
-        if any(x.begin_id == q.begin_id for x in asked.leases.of.get(q.system, ())):
+        if any(x.begin_id == q.begin_id for x in asked.known):
             return _Judged(_stop(q, StopReason.OTHER_ATTEMPT))  # its evidence was taken, and got another answer
-        return self._given(asked, mine, union, digest)
-
-    def _given(self, asked: "_Question", mine: Sequence[Found], union: tuple[Found, ...], digest: str) -> _Judged:
-        q = asked.begin
-        ordinal = 1 + sum(1 for x in asked.leases.of.get(q.system, ()) if x.granted_at)
-        lease = self._lease(asked, lease_id(q), ordinal)
-        return _Judged(self._go(q, lease.lease_id, union, digest), self._evidence(asked, mine, union, digest), lease)
+        name, ordinal = lease_id(q), 1 + len([x for x in asked.known if x.granted_at])
+        return _Judged(
+            self._go(q, name, union, digest),
+            self._evidence(asked, case, mine, union, digest),
+            self._lease(asked, name, ordinal),
+        )
 
     def _renewed(self, asked: "_Question", name: str, earlier: Sequence[Sequence[Found]]) -> _Judged:
         """The same answer as the first time: its union is what the ledger had then."""
-        q = asked.begin
-        known = sorted(asked.leases.of[q.system], key=lambda x: (x.at, x.begin_id))
+        known = sorted(asked.known, key=lambda x: (x.at, x.begin_id))
         place, lease = next((n, x) for n, x in enumerate(known, start=1) if x.lease_id == name)
-        return _Judged(
-            self._go(q, name, unite(earlier[:place]), lease.digest), lease=self._lease(asked, name, ordinal=0)
-        )
+        again = self._go(asked.begin, name, unite(earlier[:place]), lease.digest)
+        return _Judged(again, lease=self._lease(asked, name, ordinal=0))
 
     def _go(self, q: Begin, name: str, union: tuple[Found, ...], digest: str) -> _Said:
         return {
@@ -340,7 +347,7 @@ class GoService:
             "lease_id": name,
             "secret": self._keys.lease_secret(name),
             "seconds": self._policy.lease_seconds,
-            "union": _records(union),
+            "union": union,
             "digest": digest,
         }
 
@@ -350,13 +357,13 @@ class GoService:
         return LeaseRow(name, q.begin_id, q.request_id, q.system, ordinal, until)
 
     def _evidence(
-        self, asked: "_Question", mine: Sequence[Found], union: tuple[Found, ...], digest: str
+        self, asked: "_Question", case: _Case, mine: Sequence[Found], union: tuple[Found, ...], digest: str
     ) -> EvidenceRow:
         q = asked.begin
         return EvidenceRow(
             begin_id=q.begin_id,
             request_id=q.request_id,
-            partition=asked.door.partition,
+            partition=asked.row.partition,
             system=q.system,
             attempt=q.attempt,
             mode=q.mode.value,
@@ -364,16 +371,14 @@ class GoService:
             digest=digest,
             counts=_text(counts(union)),
             searched=_text(list(dict.fromkeys(q.searched))),
-            learned=_text(self._learned(asked)),
+            learned=_text(self._learned(asked, case)) if q.mode is Mode.IDENTIFY else "{}",
         )
 
-    def _learned(self, asked: "_Question") -> dict[str, list[str]]:
+    def _learned(self, asked: "_Question", case: _Case) -> dict[str, list[str]]:
         """What the source learned, sealed anew for each system that is searched by it."""
-        q = asked.begin
-        if q.mode is not Mode.IDENTIFY:
-            return {}
+        q, plan = asked.begin, case.plans[asked.row.door.plan_hash]
         learned = dict.fromkeys(i.normal() for i in q.learned if i.type in asked.planned.learns)
-        others = [t for t in asked.plan.tasks if t.categories and t.system != q.system]
+        others = [t for t in plan.tasks if t.categories and t.system != q.system]
         chosen = {t.system: [i for i in learned if i.type in t.identifiers] for t in others}
         sealed = self._keys.seal_identifiers_apart(asked.key, {s: found for s, found in chosen.items() if found})
         return {system: [text] for system, text in sealed.items()}
@@ -383,10 +388,9 @@ class _Question(NamedTuple):
     """A question with all that it is judged by."""
 
     begin: Begin
-    door: Door
-    plan: Plan
+    row: DoorRow
     planned: PlannedTask
-    leases: Leases
+    known: Sequence[Lease]
     key: Key
     manifests: Manifests
     now: datetime
@@ -424,27 +428,6 @@ def _resumes(door: Door) -> bool:
     return door.action is Action.RESUME_USE
 
 
-def _task(
-    ref: TaskRef,
-    *,
-    reason: str | None = None,
-    identifiers: Sequence[Mapping[str, str]] = (),
-    items: Sequence[str] | None = None,
-    remembered: Sequence[Mapping[str, str]] = (),
-) -> _Said:
-    """An `Unwrapped`; open where there is no reason against it."""
-    return {
-        "request_id": ref.request_id,
-        "system": ref.system,
-        "attempt": ref.attempt,
-        "open": reason is None,
-        "reason": reason,
-        "identifiers": identifiers,
-        "items": items,
-        "remembered": remembered,
-    }
-
-
 def _stop(q: Begin, reason: StopReason) -> _Said:
     return {"answer": "stop", "request_id": q.request_id, "system": q.system, "reason": reason.value}
 
@@ -461,12 +444,8 @@ def _wait(q: Begin, reason: str, now: datetime, seconds: float) -> _Said:
     }
 
 
-def _records(found: Iterable[Found]) -> list[dict[str, str]]:
-    return [{"category": f.category, "ref": f.ref, "was": f.was} for f in found]
-
-
 def _response(tasks: Sequence[_Said]) -> bytes:
-    return orjson.dumps({"tasks": tasks}, option=orjson.OPT_UTC_Z)
+    return whole({"tasks": tasks})
 
 
 def _text(data: Any) -> str:

@@ -267,8 +267,7 @@ class Cycle(Protocol):
         """Wait until all of it is written and nothing is left but to commit."""
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceRow:
+class EvidenceRow(NamedTuple):
     """What one attempt found, before anything is destroyed. Insert-only."""
 
     begin_id: str
@@ -284,8 +283,7 @@ class EvidenceRow:
     learned: str
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRow:
+class LeaseRow(NamedTuple):
     """One go (`ordinal` counts those of a task from 1), or its renewal (`ordinal` 0). Insert-only."""
 
     lease_id: str
@@ -296,20 +294,19 @@ class LeaseRow:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class DoorRow:
+class DoorRow(NamedTuple):
     """A request as far as a go depends on it, with its wrapped key, unless that was destroyed.
 
     `sealed` are the texts with the identifiers for one system, where they were asked for.
     """
 
+    partition: int
     door: Door
     key: WrappedKey | None
     sealed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What one `begin` brought: evidence, with its lease where it got a go, and its sealed manifest."""
 
     lease: Lease

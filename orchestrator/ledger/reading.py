@@ -89,7 +89,7 @@ class Reading:
             rows = self._c.execute(self._sql.DOORS_SEALED, self._ids(request_ids))
         else:
             rows = self._c.execute(self._sql.DOORS, self._ids(request_ids))
-        return {r.request_id: _door(r, system) for r in rows}
+        return {r[0]: _door(r, system) for r in rows}
 
     def entries(self, request_ids: Collection[str], system: str) -> Mapping[str, Sequence[port.Entry]]:
         found: dict[str, list[port.Entry]] = {}
@@ -151,9 +151,10 @@ def whole_state(r: Any) -> State:
 
 
 def _door(row: Any, system: str) -> port.DoorRow:
-    request_id, partition, door, kek_id, wrapped, accepted = row
+    _, partition, door, kek_id, wrapped, accepted = row
     return port.DoorRow(
-        read_door(request_id, partition, door, system),
+        partition,
+        read_door(door, system),
         None if kek_id is None else WrappedKey(kek_id, bytes.fromhex(wrapped)),
         # Taken out here: a database reads through the document just the same, and takes five times as long.
         tuple(orjson.loads(accepted)["sealed"].get(system, ())) if accepted else (),

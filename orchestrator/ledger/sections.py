@@ -7,6 +7,7 @@ from typing import Any, Final
 from keshi.orchestrator.door import write_door
 from keshi.orchestrator.ledger.port import Batch, EvidenceRow, LeaseRow
 
+# In the order of `EvidenceRow`.
 _EVIDENCE: Final = {
     "begin_id": "text",
     "request_id": "text",
@@ -191,15 +192,11 @@ def begun(evidence: Sequence[EvidenceRow], leases: Sequence[LeaseRow]) -> dict[s
     goes = {x.begin_id: x for x in leases if x.ordinal}
     found: dict[str, Rows] = {"given": [], "refused": []}
     for e in evidence:
-        row = (
-            *(e.begin_id, e.request_id, e.partition, e.system, e.attempt, e.mode, e.manifest, e.digest),
-            *(e.counts, e.searched, e.learned),
-        )
         go = goes.pop(e.begin_id, None)
         if go is None:
-            found["refused"].append(row)
+            found["refused"].append(e)
         else:
-            found["given"].append((*row, go.lease_id, go.ordinal, go.until))
+            found["given"].append((*e, go.lease_id, go.ordinal, go.until))
     if goes:
         raise ValueError("a go without its evidence")
     found["renewed"] = [(x.lease_id, x.until) for x in leases if not x.ordinal]

@@ -52,14 +52,9 @@ def texts(values: Sequence[str | None]) -> bytes:
     Raises:
         UnicodeEncodeError: one is no Unicode.
     """
-    parts = [_HEAD(1, 1, 25, len(values), 1)]
-    for value in values:
-        if value is None:
-            parts.append(_NULL)
-        else:
-            given = value.encode()
-            parts += (_LENGTH(len(given)), given)
-    return b"".join(parts)
+    given = [None if v is None else v.encode() for v in values]
+    parts = [part for v in given for part in ((_NULL,) if v is None else (_LENGTH(len(v)), v))]
+    return _HEAD(1, 1, 25, len(given), 1) + b"".join(parts)
 
 
 def integers(values: Sequence[int | None]) -> bytes:

@@ -539,7 +539,7 @@ class LedgerSuite:
         whole = read(ledger, lambda tx: tx.states([one, two, early]))
         assert set(doors) == {one, two, early}
         for request_id, known in whole.items():
-            assert doors[request_id].door == read_door(request_id, 0, write_door(known), "crm")
+            assert doors[request_id][:2] == (0, read_door(write_door(known), "crm"))
             assert doors[request_id].sealed == ()
         door, task = doors[one].door, doors[two].door.tasks["crm"]
         assert (door.action, door.suspensions, door.withdrawn) == (Action.RESUME_USE, {"crm": ("o" * 32,)}, False)
