@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 from keshi.orchestrator.begin import Later, Refused, answer, closed_door, counts, unite
 from keshi.orchestrator.context import Lease, Leases, Policy
 from keshi.orchestrator.door import Door
-from keshi.orchestrator.keys import Keys, Manifests
+from keshi.orchestrator.keys import Keys, Manifests, OpenKeys
 from keshi.orchestrator.ledger.port import (
     Begins,
     DoorRow,
@@ -94,7 +94,7 @@ class GoService:
         self._telemetry = telemetry
         self._ledger = ledger
         self._keys = keys
-        self._open = keys.open
+        self._open = OpenKeys(keys).open
         self._policy = policy
         self._partitions = partitions
         self._plans: dict[str, Plan] = {}

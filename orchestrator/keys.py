@@ -6,10 +6,10 @@ with the request hangs on the request's own key.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from threading import Lock, Timer
+from typing import Any, Final, NamedTuple
 
 import orjson
-
 from pydantic import BaseModel
 
 from keshi.orchestrator.ledger.port import KeyRow, Ledger
@@ -19,6 +19,8 @@ from keshi.schemas.identifiers import Identifier
 from keshi.schemas.tasks import Found
 from keshi.schemas.writing import canonical_whole
 
+MAX_OPEN: Final = 2048
+OPEN_SECONDS: Final = 15.0
 _SECRET = "ledger"  # noqa: S105 - the name of a secret, not one
 
 
@@ -172,3 +174,60 @@ class Keys:
 
     def __repr__(self) -> str:
         return "Keys(…)"
+
+
+class OpenKeys:
+    """Keys that were opened a moment ago: each is asked for twice by the workers of every system. For several threads.
+
+    Whoever asks has just read the wrapped key from the ledger, and finds an open one by nothing else: what is destroyed
+    there opens nothing, whatever is remembered here.
+
+    Args:
+        keys: Open what is not remembered.
+        most: Keys of one generation; two are remembered.
+        seconds: How long one generation lives. Then it goes, whether somebody asks or not.
+    """
+
+    def __init__(self, keys: Keys, *, most: int = MAX_OPEN, seconds: float = OPEN_SECONDS) -> None:
+        self._keys = keys
+        self._most = most
+        self._seconds = seconds
+        self._lock = Lock()
+        self._young: dict[tuple[str, WrappedKey], Key] = {}
+        self._old: dict[tuple[str, WrappedKey], Key] = {}
+        self._ageing = False
+
+    def open(self, wrapped: WrappedKey, owner: str) -> Key:
+        """See `Keys.open`."""
+        name = owner, wrapped
+        return self._young.get(name) or self._old.get(name) or self._opened(name)
+
+    def _opened(self, name: tuple[str, WrappedKey]) -> Key:
+        owner, wrapped = name
+        key = self._keys.open(wrapped, owner)
+        with self._lock:
+            if len(self._young) >= self._most:
+                self._old, self._young = self._young, {}
+            if not self._ageing:
+                self._wake()
+            self._young[name] = key
+        return key
+
+    def _wake(self) -> None:
+        timer = Timer(self._seconds, self._age)
+        timer.daemon = True
+        timer.start()
+        self._ageing = True
+
+    def _age(self) -> None:
+        with self._lock:
+            self._old, self._young = self._young, {}
+            self._ageing = False
+            if self._old:
+                self._wake()
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def __repr__(self) -> str:
+        return "OpenKeys(…)"

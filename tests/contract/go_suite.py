@@ -92,7 +92,9 @@ class GoSuite:
         ]
 
     def test_a_destroyed_key_reads_as_closed(self, seed: Seeder, go: GoService) -> None:
+        """Also where it was opened a moment before."""
         one = seed.request()
+        assert unwrap(go, "billing", (one, "billing", 1))[0].open
         with seed.cycle(0) as tx:
             tx.write(Batch(keys_destroyed=[one]))
         (asked,) = unwrap(go, "billing", (one, "billing", 1))
