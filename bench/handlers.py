@@ -1,20 +1,21 @@
 """Five handlers over a table each, as a platform team would write them: a list is one statement in each step."""
 
-import json
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
+import orjson
 from psycopg import sql
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keshi.handlers.connectors.sql import Database
-from keshi.handlers.contract import Active, Gone, Handler, Located, Results, Union, Verified, Work
+from keshi.handlers.contract import Active, Gone, Handler, Located, Results, Union, Verified, Work, hurried
 from keshi.runtime.settings import load
 from keshi.schemas.commands import Action
 from keshi.schemas.tasks import Found
 
 SEARCHED = ("customer_id", "email")
+ACTIVE, GONE = Active(), Gone()
 
 # `task` is the place in the list. The two ways to a person are two index scans; a row found by both comes once.
 _LOCATE = """
@@ -84,22 +85,22 @@ class Table(Handler):
             if i.type in SEARCHED
         ]
         found: list[list[Found]] = [[] for _ in tasks]
-        for row in self._db.run(_hurried(tasks), self._locate, {"wanted": json.dumps(wanted)}).rows:
+        for row in self._db.run(hurried(tasks), self._locate, {"wanted": _json(wanted)}).rows:
             found[row["task"]].append(Found(category=self.table, ref=row["ref"]))
         return [
-            Located(tuple(records), searched=tuple(kind for kind in SEARCHED if task.values(kind)))
+            Located(tuple(records), searched=tuple(kind for kind in task.types() if kind in SEARCHED))
             for task, records in zip(tasks, found, strict=True)
         ]
 
     def _erased(self, tasks: Sequence[tuple[Work, Union]]) -> None:
-        task = _hurried([task for task, _ in tasks])
+        task = hurried(task for task, _ in tasks)
         task.checkpoint()
         self._db.run(task, self._erase, {"ids": _ids(tasks)})
 
     def _verified(self, tasks: Sequence[tuple[Work, Union]]) -> list[Verified]:
-        rows = self._db.run(_hurried([task for task, _ in tasks]), self._left, {"ids": _ids(tasks)}).rows
+        rows = self._db.run(hurried(task for task, _ in tasks), self._left, {"ids": _ids(tasks)}).rows
         left = {row["ref"] for row in rows}
-        return [Verified(tuple(Active() if f.ref in left else Gone() for f in union)) for _, union in tasks]
+        return [Verified(tuple(ACTIVE if f.ref in left else GONE for f in union)) for _, union in tasks]
 
 
 class Billing(Table):
@@ -132,9 +133,8 @@ ALL: tuple[type[Table], ...] = (Billing, Crm, CallRecordings, MaTool, Affiliates
 
 
 def _ids(tasks: Sequence[tuple[Work, Union]]) -> str:
-    return json.dumps([f.ref for _, union in tasks for f in union])
+    return _json([f.ref for _, union in tasks for f in union])
 
 
-def _hurried(tasks: Sequence[Work]) -> Work:
-    """The task with the least time: what serves all of them has to be done within it."""
-    return min(tasks, key=lambda task: task.limit.left())
+def _json(data: object) -> str:
+    return orjson.dumps(data).decode()

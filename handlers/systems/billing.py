@@ -27,6 +27,7 @@ from keshi.handlers.contract import (
     Union,
     Verified,
     Work,
+    hurried,
 )
 from keshi.handlers.errors import GiveToPerson, LeaseEnded
 from keshi.handlers.systems.retention import kept_until
@@ -146,7 +147,7 @@ class Billing(Handler):
         found: list[list[Found]] = [[] for _ in tasks]
         if wanted:
             task, kinds, values = (list(column) for column in zip(*wanted, strict=True))
-            rows = self._db.run(_hurried(tasks), _LOCATE, {"task": task, "type": kinds, "value": values}).rows
+            rows = self._db.run(hurried(tasks), _LOCATE, {"task": task, "type": kinds, "value": values}).rows
             for row in rows:
                 found[row["task"]].append(_found(row))
         return [
@@ -168,7 +169,7 @@ class Billing(Handler):
         if any(category not in KEYS for category, _ in keys):
             raise GiveToPerson("category_unknown")  # not to be taken for gone
         values = {table: _refs(table, keys) for table in KEYS}
-        found = self._db.run(_hurried([task for task, _ in tasks]), _READ, values).rows
+        found = self._db.run(hurried(task for task, _ in tasks), _READ, values).rows
         return {(row["category"], row["ref"]): row for row in found}
 
     def _change(self, task: Work, statement: sql.SQL, table: str, keys: Iterable[Key], **values: str) -> None:
@@ -192,11 +193,6 @@ def _keys(union: Union) -> set[Key]:
 
 def _refs(table: str, keys: Iterable[Key]) -> list[str]:
     return sorted(ref for category, ref in keys if category == table)
-
-
-def _hurried(tasks: Sequence[Work]) -> Work:
-    """The task with the least time: what serves all of them has to be done within it."""
-    return min(tasks, key=lambda task: task.limit.left())
 
 
 def _kept(task: Work, row: dict[str, Any]) -> Retained | None:

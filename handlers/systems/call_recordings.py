@@ -36,6 +36,7 @@ from keshi.handlers.contract import (
     Union,
     Verified,
     Work,
+    hurried,
 )
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
 from keshi.handlers.systems.retention import kept_until
@@ -190,7 +191,7 @@ class CallRecordings(Handler):
         wanted = [(n, phone) for n, task in enumerate(tasks) for phone in task.values("phone")]
         if wanted:
             task, phones = (list(column) for column in zip(*wanted, strict=True))
-            for row in self._index.run(_hurried(tasks), _LOCATE, {"task": task, "phone": phones}).rows:
+            for row in self._index.run(hurried(tasks), _LOCATE, {"task": task, "phone": phones}).rows:
                 found[row["task"]].append(row)
         return found
 
@@ -199,7 +200,7 @@ class CallRecordings(Handler):
         ids = sorted({i for _, union in tasks for i in _ids(union)})
         if not ids:
             return {}
-        found = self._index.run(_hurried([task for task, _ in tasks]), _READ, {"ids": ids}).rows
+        found = self._index.run(hurried(task for task, _ in tasks), _READ, {"ids": ids}).rows
         return {row["id"]: row for row in found}
 
     def _change(self, task: Work, statement: LiteralString, ids: Iterable[str], **values: str) -> None:
@@ -328,11 +329,6 @@ def _ids(union: Union) -> set[str]:
     if any(f.category not in {"calls", *OBJECTS} for f in union):
         raise GiveToPerson("category_unknown")  # not to be taken for gone
     return {f.ref for f in union if f.category == "calls"}
-
-
-def _hurried(tasks: Sequence[Work]) -> Work:
-    """The task with the least time: what serves all of them has to be done within it."""
-    return min(tasks, key=lambda task: task.limit.left())
 
 
 def _row_state(task: Work, row: Row | None) -> State:

@@ -19,7 +19,19 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keshi.handlers.connectors.rest import Rest, token_of
-from keshi.handlers.contract import Active, Gone, Handler, Located, Results, State, Suspended, Union, Verified, Work
+from keshi.handlers.contract import (
+    Active,
+    Gone,
+    Handler,
+    Located,
+    Results,
+    State,
+    Suspended,
+    Union,
+    Verified,
+    Work,
+    hurried,
+)
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
 from keshi.runtime.settings import load
 from keshi.schemas.commands import Action
@@ -175,8 +187,8 @@ class Crm(Handler):
         refs = sorted({_ref(f) for _, union in tasks for f in union})
         records: dict[str, Record | None] = {}
         for some in _batches(refs, REFS_A_CALL):
-            hurried = min((task for task, _ in tasks), key=lambda task: task.limit.left())
-            data = self._rest.call(hurried, "POST", "/v1/records:read", body={"refs": some}).data
+            first = hurried(task for task, _ in tasks)
+            data = self._rest.call(first, "POST", "/v1/records:read", body={"refs": some}).data
             records |= data["found"] | dict.fromkeys(data["gone"])
         if not records.keys() >= set(refs):
             raise Retry("answer_incomplete")

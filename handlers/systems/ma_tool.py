@@ -34,6 +34,7 @@ from keshi.handlers.contract import (
     Verified,
     Work,
     boot_time,
+    hurried,
 )
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
 from keshi.handlers.systems.ma_trails import BEGINS, Record, Trail, follow
@@ -151,7 +152,7 @@ class MaTool(Handler):
 
     def _jobs(self, tasks: Sequence[Work], field: str, values: Sequence[str]) -> Iterator[Record]:
         for some in _batches(sorted(values), IDS_A_CALL):
-            yield from self._rest.pages(_hurried(tasks), "/v1/deletions:search", search={field: some})
+            yield from self._rest.pages(hurried(tasks), "/v1/deletions:search", search={field: some})
 
     # --- suspend, resume, stop provision
 
@@ -227,9 +228,7 @@ class MaTool(Handler):
         refs = sorted({_ref(f) for _, union in tasks for f in union})
         records: Records = {}
         for some in _batches(refs, REFS_A_CALL):
-            data = self._rest.call(
-                _hurried([t for t, _ in tasks]), "POST", "/v1/records:read", body={"refs": some}
-            ).data
+            data = self._rest.call(hurried(t for t, _ in tasks), "POST", "/v1/records:read", body={"refs": some}).data
             records |= data["found"] | dict.fromkeys(data["gone"])
         if not records.keys() >= set(refs):
             raise Retry("answer_incomplete")
@@ -310,7 +309,7 @@ def _wait(tasks: Sequence[Work], over: Callable[[], bool]) -> None:
     end = boot_time() + WAIT_SECONDS
     try:
         for pause in (*PAUSES, *[PAUSES[-1]] * int(WAIT_SECONDS / PAUSES[-1])):
-            if over() or boot_time() + pause > end or _hurried(tasks).limit.left() < WAIT_SECONDS + pause:
+            if over() or boot_time() + pause > end or hurried(tasks).limit.left() < WAIT_SECONDS + pause:
                 return
             time.sleep(pause)
     except Retry:
@@ -330,11 +329,6 @@ def _caught(call: Callable[..., Any], *given: Any) -> Any:
         return call(*given)
     except Exception as error:  # noqa: BLE001 - the failure of one task is its result
         return error
-
-
-def _hurried(tasks: Sequence[Work]) -> Work:
-    """The task with the least time: what serves all of them has to be done within it."""
-    return min(tasks, key=lambda task: task.limit.left())
 
 
 def _reference(task: Work) -> str:

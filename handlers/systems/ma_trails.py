@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from keshi.handlers.connectors.rest import Rest
-from keshi.handlers.contract import Work
+from keshi.handlers.contract import Work, hurried
 from keshi.handlers.errors import GiveToPerson
 from keshi.schemas.tasks import MAX_MANIFEST
 
@@ -102,9 +102,9 @@ def follow(rest: Rest, tasks: Sequence[Work]) -> list[Trail]:
                 asking.setdefault(question, []).append(trail)
         if not asking:
             return trails
-        hurried = min(tasks, key=lambda task: task.limit.left())
+        first = hurried(tasks)
         for some in _calls(asking):
-            _ask(rest, hurried, some, asking)
+            _ask(rest, first, some, asking)
 
 
 def _calls(asking: Mapping[Question, object]) -> Iterator[list[Question]]:
