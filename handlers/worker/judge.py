@@ -2,10 +2,9 @@
 
 from calendar import monthrange
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from keshi.handlers.contract import (
     Active,
@@ -36,8 +35,7 @@ class NotVerified(Retry):
     """After the act some record was still as before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """What is judged."""
 
     action: Action
@@ -48,8 +46,7 @@ class Case:
     states: Sequence[State]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ending:
+class _Ending(NamedTuple):
     """What happened to one record."""
 
     outcome: Outcome
@@ -119,22 +116,23 @@ def _ending(action: Action, mode: Mode, state: State) -> _Ending:
 
 def _done(action: Action, state: State) -> _Ending | None:
     """How a record in this state has ended; None while what was asked for has not happened to it."""
+    if action is Action.ERASE and isinstance(state, Gone):  # first, for it is so of nearly all
+        return _ERASED if state.reason is None else _ERASED._replace(reason=state.reason)
     if isinstance(state, Retained):
         return _retained(action, state)
     if isinstance(state, NotHeld):
         return _Ending(Outcome.NOT_FOUND, reason=state.reason)
     if isinstance(state, NotSearchable):
         return _Ending(Outcome.NOT_SEARCHABLE)
-    if action is Action.ERASE:
-        return _Ending(Outcome.ERASED, reason=state.reason) if isinstance(state, Gone) else _ERASED.get(type(state))
-    if isinstance(state, Gone | Anonymised):
+    if isinstance(state, Gone | Anonymised) and action is not Action.ERASE:
         # It vanished by itself, or by an erasure that is not ours to count here.
         return _Ending(Outcome.NOT_FOUND)
     return _OTHERS.get((action, type(state)))
 
 
-_ERASED: Final[dict[type, _Ending]] = {Anonymised: _Ending(Outcome.ANONYMISED)}
+_ERASED: Final = _Ending(Outcome.ERASED)
 _OTHERS: Final[dict[tuple[Action, type], _Ending]] = {
+    (Action.ERASE, Anonymised): _Ending(Outcome.ANONYMISED),
     (Action.SUSPEND_USE, Suspended): _Ending(Outcome.SUSPENDED),
     (Action.RESUME_USE, Active): _Ending(Outcome.RESUMED),
     (Action.RESUME_USE, ProvisionStopped): _Ending(Outcome.RESUMED),
@@ -151,13 +149,14 @@ def _retained(action: Action, state: Retained) -> _Ending | None:
 
 
 def _outcomes(case: Case, endings: Sequence[_Ending], coarse: _Coarseness) -> Iterable[CategoryOutcome]:
-    order = tuple(dict.fromkeys((*case.categories, *sorted({f.category for f in case.union}))))
-    places: dict[str, dict[_Ending, list[int]]] = {c: {} for c in order}
-    for place, (found, ending) in enumerate(zip(case.union, endings, strict=True)):
-        places[found.category].setdefault(_rounded(ending, coarse), []).append(place)
+    categories = [f.category for f in case.union]
+    places: dict[str, dict[_Ending, list[int]]] = {c: {} for c in (*case.categories, *sorted(set(categories)))}
+    for place, (category, ending) in enumerate(zip(categories, endings, strict=True)):
+        rounded = ending if ending.until is None else ending._replace(until=coarse(ending.until))
+        places[category].setdefault(rounded, []).append(place)
     for category, groups in places.items():
         if not groups:
-            yield CategoryOutcome(category=category, outcome=Outcome.NOT_FOUND)
+            yield _alike(category, _Ending(Outcome.NOT_FOUND), 0)
         if len(groups) == 1:
             ((ending, items),) = groups.items()
             if ending.outcome is not Outcome.RETAINED_BY_LAW:
@@ -195,12 +194,6 @@ def _untils(items: Iterable[int], endings: Sequence[_Ending]) -> Iterable[date]:
 def _rank(group: tuple[_Ending, list[int]]) -> tuple[str, str, date, str]:
     ending = group[0]
     return ending.outcome.value, ending.ground or "", ending.until or date.min, ending.reason or ""
-
-
-def _rounded(ending: _Ending, coarse: _Coarseness) -> _Ending:
-    if ending.until is None:
-        return ending
-    return _Ending(ending.outcome, ending.ground, coarse(ending.until), ending.reason)
 
 
 def _day(day: date) -> date:
