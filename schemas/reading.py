@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -59,6 +60,12 @@ def read(
         return _read_binary(raw, headers, models, limit)
     if len(raw) > limit:
         raise Unreadable(TOO_LARGE)
+    if len(models) == 1:
+        (only,) = models
+        with suppress(ValidationError):  # it is nearly always that one, and its type need not be looked at first
+            envelope = _envelope(models[only]).model_validate_json(raw)
+            if envelope.type == only:
+                return envelope, envelope.data
     kind = _kind(raw)
     model = models.get(kind) if kind else None
     if model is None:
