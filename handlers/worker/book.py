@@ -1,10 +1,10 @@
 """The tasks of one system that are under way in this process: each once, until it is reported or is nobody's here."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -15,6 +15,9 @@ from keshi.handlers.worker.jobs import Job
 from keshi.handlers.worker.leases import Leases
 from keshi.handlers.worker.reporter import MAX_REPORT_BYTES, Outbound, Reporter
 from keshi.handlers.worker.waits import Waits
+
+if TYPE_CHECKING:
+    from keshi.schemas.tasks import Mode
 
 MAX_TASKS_UNDER_WAY: Final = 400
 """More than this, and no further message is taken until some have ended."""
@@ -51,7 +54,7 @@ class Book:
         self.leases = parts.leases
         self._reporter = parts.reporter
         self._stopping = parts.stopping
-        self._jobs: dict[tuple[int, str, int, str], Job] = {}
+        self._jobs: dict[tuple[int, str, int, Mode], Job] = {}
         self._lock = threading.Lock()
         self._waits: Waits[Job] = Waits(parts.on_due, f"{self.system}-waits")
 
@@ -68,11 +71,12 @@ class Book:
 
     def enter(self, job: Job) -> bool:
         """Take it up; no if an elder one of the same partition does the same, and holds its own offset."""
+        key = job.key
         with self._lock:
-            elder = self._jobs.get(job.key)
+            elder = self._jobs.get(key)
             if elder is not None and not elder.ticket.lost:
                 return False
-            self._jobs[job.key] = job
+            self._jobs[key] = job
             return True
 
     def end(self, job: Job) -> None:
@@ -82,8 +86,9 @@ class Book:
             if job.ended:
                 return
             job.ended = True
-            if self._jobs.get(job.key) is job:
-                del self._jobs[job.key]
+            key = job.key
+            if self._jobs.get(key) is job:
+                del self._jobs[key]
         job.settled = True
         job.ticket.ended()
 
@@ -95,12 +100,16 @@ class Book:
         self._waits.push(max(0.05, seconds), job)
         job.settled = True
 
-    def dropped(self, job: Job) -> bool:
-        """Whether nothing more is to be begun for it: its partition is another worker's now, or the process ends."""
-        if job.ticket.lost:
-            self.end(job)
-            return True
-        return self.stopping  # it stays as it is: its offset is not committed, and it comes back
+    def kept(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those that may be gone on with: their partition is not another worker's, and the process does not end."""
+        kept = []
+        stopping = self.stopping  # they stay as they are: their offset is not committed, and they come back
+        for job in jobs:
+            if job.ticket.lost:
+                self.end(job)
+            elif not stopping:
+                kept.append(job)
+        return kept
 
     def report(self, job: Job, report: reports.AnyReport) -> None:
         """Say what came of it. It ends when that is on the broker."""

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Final
-from uuid import uuid4
 
 from keshi.handlers.contract import Limit, Work
 from keshi.runtime.telemetry import Stage, Telemetry
-from keshi.schemas.tasks import MAX_TASKS, Begin, Go, Task, TaskRef
+from keshi.schemas.base import made
+from keshi.schemas.tasks import MAX_TASKS, Begin, Go, Mode, Task, TaskRef
 
 MAX_BEGIN_RECORDS: Final = 20_000
 """Records in one call of begin, so that its body stays bounded. One task alone may have as many."""
@@ -49,7 +50,7 @@ class Job:
     ticket: Ticket
     budget: Limit
     """Of its list: beyond it nothing is tried twice, and who has to wait is parked."""
-    begin_id: str = field(default_factory=lambda: uuid4().hex)
+    begin_id: str = field(default_factory=lambda: token_hex(16))
     work: Work | None = None
     begin: Begin | None = None
     go: Go | None = None
@@ -72,17 +73,19 @@ class Job:
     @property
     def ref(self) -> TaskRef:
         """What names it in a call."""
-        return TaskRef(request_id=self.task.request_id, system=self.task.system, attempt=self.task.attempt)
+        task = self.task
+        return made(TaskRef, request_id=task.request_id, system=task.system, attempt=task.attempt)
 
     @property
-    def key(self) -> tuple[int, str, int, str]:
+    def key(self) -> tuple[int, str, int, Mode]:
         """What makes two jobs of one process the same."""
-        return self.ticket.partition, self.task.request_id, self.task.attempt, self.task.mode.value
+        task = self.task
+        return self.ticket.partition, task.request_id, task.attempt, task.mode
 
     def forget(self) -> None:
         """Drop what was unwrapped and located, to be asked for again later."""
         self.work = self.begin = self.go = self.lease = None
-        self.begin_id = uuid4().hex
+        self.begin_id = token_hex(16)
 
     def told(self, what: object) -> dict[str, object]:
         """What a log may say of it."""

@@ -164,8 +164,7 @@ class Lane:
     # --- 1 unwrap
 
     def _flow(self, jobs: list[Job]) -> None:
-        jobs = [j for j in jobs if not self._book.dropped(j)]
-        for some in calls(jobs):
+        for some in calls(self._book.kept(jobs)):
             opened = self._unwrap(some)
             if opened:
                 self._locate(opened)
@@ -235,7 +234,7 @@ class Lane:
             self._lists.submit(Urgency.ACT, partial(self._guarded, self._begin, [job]))
 
     def _locate_one(self, job: Job) -> None:
-        if self._book.dropped(job) or job.work is None:
+        if job.work is None or not self._book.kept([job]):
             return
         began = time.time_ns()
         try:
@@ -249,7 +248,7 @@ class Lane:
 
     def _locate_list(self, jobs: list[Job]) -> None:
         began = time.time_ns()
-        going = [(j, j.work) for j in jobs if not self._book.dropped(j) and j.work]
+        going = [(j, j.work) for j in self._book.kept(jobs) if j.work]
         for (job, work), located in zip(going, self._steps.locate_list([w for _, w in going]), strict=True):
             try:
                 job.begin = evidence(work, _got(located), job.begin_id)
@@ -261,8 +260,7 @@ class Lane:
     # --- 3 begin
 
     def _begin(self, jobs: list[Job]) -> None:
-        jobs = [j for j in jobs if not self._book.dropped(j)]
-        for some in calls(jobs):
+        for some in calls(self._book.kept(jobs)):
             since = boot_time()
             try:
                 answers = self._api.begin([j.begin for j in some if j.begin]).tasks
@@ -321,4 +319,5 @@ def _work(job: Job, answer: Unwrapped) -> Work:
         retention=task.retention,
         items=None if answer.items is None else frozenset(answer.items),
         remembered=answer.remembered,
+        limit=job.budget,
     )

@@ -36,7 +36,8 @@ class Leases:
     def __init__(self, api: WorkerApi, name: str) -> None:
         self._api = api
         self._jobs: set[Job] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._look_at = 0.0
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -49,7 +50,7 @@ class Leases:
         job.renew_at = since + go.seconds / 3
         job.renew_until = since + MAX_ACT_SECONDS
         if job.task.mode is Mode.ACT:
-            with self._changed:
+            with self._lock:
                 self._jobs.add(job)
                 if job.renew_at < self._look_at:
                     self._changed.notify()
@@ -57,7 +58,7 @@ class Leases:
 
     def release(self, job: Job) -> None:
         """Nothing is to be done under it any more."""
-        with self._changed:
+        with self._lock:
             self._jobs.discard(job)
 
     def end_all(self) -> None:
@@ -68,13 +69,13 @@ class Leases:
 
     def close(self) -> None:
         """Renew nothing any more."""
-        with self._changed:
+        with self._lock:
             self._ended = True
             self._changed.notify()
         self._thread.join()
 
     def _living(self) -> Sequence[Job]:
-        with self._changed:
+        with self._lock:
             return tuple(self._jobs)
 
     def _run(self) -> None:
@@ -87,7 +88,7 @@ class Leases:
     def _waited(self) -> bool:
         """Wait until something may be due; no when nothing is to be renewed any more."""
         now = boot_time()
-        with self._changed:
+        with self._lock:
             dues = (j.renew_at for j in self._jobs if now < j.renew_until and _lives(j))
             soonest = min(dues, default=now + IDLE_SECONDS)
             self._look_at = max(now + TICK, min(soonest, now + IDLE_SECONDS))

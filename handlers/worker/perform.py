@@ -75,8 +75,8 @@ class Performer:
     def _perform_list(self, jobs: Sequence[Job]) -> None:
         acting: list[Held] = []
         looking: list[Held] = []
-        for job in jobs:
-            if job.work is None or job.go is None or not self._may_go_on(job):
+        for job in self._book.kept(jobs):
+            if job.work is None or job.go is None or not self._in_time(job):
                 continue
             if reports.acts(job) and job.go.union:
                 job.acted = True
@@ -111,7 +111,7 @@ class Performer:
     def _perform_one(self, jobs: Sequence[Job]) -> None:
         (job,) = jobs
         work, go = job.work, job.go
-        if work is None or go is None or not self._may_go_on(job):
+        if work is None or go is None or not self._book.kept(jobs) or not self._in_time(job):
             return
         case = job, work, go
         if reports.acts(job) and go.union:
@@ -178,10 +178,8 @@ class Performer:
 
     # --- leases
 
-    def _may_go_on(self, job: Job) -> bool:
+    def _in_time(self, job: Job) -> bool:
         """Whether its turn has come in time."""
-        if self._book.dropped(job):
-            return False
         try:
             if job.lease and reports.acts(job):
                 job.lease.require()

@@ -4,9 +4,8 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from kafka.errors import KafkaError
@@ -33,8 +32,7 @@ _BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Outbound:
+class Outbound(NamedTuple):
     """One report on its way; `done` is called once it is on the broker."""
 
     partition: int

@@ -163,13 +163,13 @@ def evidence(work: Work, located: Located, begin_id: str) -> Begin:
     Raises:
         GiveToPerson: more than one task may hold, or nothing that could be handed in.
     """
-    within = set(work.categories)
-    ours = {(f.category, f.ref) for f in work.remembered}
+    items = work.items
+    ours = {(f.category, f.ref) for f in work.remembered} if work.action is Action.RESUME_USE else None
     found: dict[tuple[str, str], Found] = {}
     for item in located.found:
         key = item.category, item.ref
-        named = work.items is None or f"{item.category}:{item.ref}" in work.items
-        if item.category in within and named and (work.action is not Action.RESUME_USE or key in ours):
+        named = items is None or f"{item.category}:{item.ref}" in items
+        if item.category in work.categories and named and (ours is None or key in ours):
             found.setdefault(key, item)
     if len(found) > MAX_MANIFEST:
         raise GiveToPerson("over_limit")

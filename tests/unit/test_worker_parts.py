@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import FrozenInstanceError
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import uuid4
@@ -9,9 +10,11 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from keshi.handlers.contract import Handler, Limit, Located, Verified, Work, boot_time
+from keshi.handlers.contract import Handler, Limit, Located, Verified, Work, boot_time, hurried
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry, RetryAfter, code_of, retry_after, slug
+from keshi.handlers.worker import reports
 from keshi.handlers.worker.jobs import Job, Ticket, calls
 from keshi.handlers.worker.lane import _work
 from keshi.handlers.worker.offsets import Watermark
@@ -23,7 +26,7 @@ from keshi.handlers.worker.waits import TOGETHER, WaitQueue
 from keshi.schemas.commands import Action
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.outcomes import CategoryOutcome, Outcome, Residue
-from keshi.schemas.reading import read
+from keshi.schemas.reading import Unreadable, read
 from keshi.schemas.reports import (
     MAX_REPORTS,
     UNSIGNED,
@@ -36,9 +39,10 @@ from keshi.schemas.reports import (
     signed,
     signed_text,
 )
-from keshi.schemas.tasks import MAX_TASKS, Begin, Found, Mode, Task, Unwrapped
+from keshi.schemas.tasks import MAX_TASKS, Begin, Found, Go, Mode, Task, Unwrapped
 
 ONE = Identifier(type="email", value="taro@people.example")
+OUTCOME = CategoryOutcome(category="contacts", outcome=Outcome.ERASED, count=2)
 
 
 def work(**more) -> Work:
@@ -137,6 +141,25 @@ def test_a_limit_runs_from_before_the_call() -> None:
     limit = Limit(10)
     limit.extend(10, since=boot_time() - 5)
     assert limit.left() > 9  # an older answer shortens nothing
+
+
+def test_work_under_another_limit_is_the_same_and_stays_as_it_was() -> None:
+    first, limit = work(items=frozenset({"contacts:1"})), Limit(5)
+    second = first.within(limit)
+    assert second == first
+    assert second.limit is limit
+    assert first.limit is not limit
+    with pytest.raises(FrozenInstanceError):
+        second.attempt = 2  # type: ignore[misc]
+
+
+def test_the_time_of_a_list_is_that_of_its_most_hurried_task() -> None:
+    tasks = [work(attempt=n).within(Limit(seconds)) for n, seconds in enumerate((30, 10, 20), start=1)]
+    assert hurried(tasks) is tasks[1]
+    tasks[1].limit.extend(60, since=boot_time())
+    assert hurried(iter(tasks)) is tasks[2]
+    tasks[0].limit.end_now()
+    assert hurried(tasks) is tasks[0]
 
 
 def test_work_shows_no_identifier() -> None:
@@ -464,6 +487,42 @@ def test_a_report_is_written_down_as_it_is_signed(reason: str, traced: bool) -> 
     assert isinstance(sent.reports[0], Completed)
     assert signature(sent.reports[0], secret) == sent.reports[0].hmac
     assert envelope.id == read(_value(some), {"keshi.TasksReported.v1": TasksReported}, limit=10_000)[0].id
+
+
+def finished(residue: tuple[Any, ...] = (), outcomes: tuple[CategoryOutcome, ...] = ()) -> Completed:
+    it = job(records=2)
+    go = Go(
+        request_id=it.task.request_id, system="files", lease_id="0" * 32, secret="ab" * 32, seconds=10, union=(),
+        digest="1" * 64,
+    )  # fmt: skip
+    return reports.completed(it, HandlerVersion(name="x", version="1"), go, outcomes, residue)
+
+
+def test_a_report_is_as_if_it_were_checked_and_what_a_handler_says_in_it_is() -> None:
+    """Nobody could read a list of reports with one in it that is none."""
+    outcomes = (OUTCOME,)
+    quick = finished(outcomes=outcomes)
+    assert Completed.model_validate_json(quick.model_dump_json()) == quick
+    assert finished((Residue(place="backups", reason="tape"),), outcomes).residue
+    with pytest.raises(ValidationError):
+        finished(({"place": "backups"},), outcomes)
+    with pytest.raises(ValidationError):
+        finished()
+
+
+def test_a_message_of_another_type_is_told_from_one_that_cannot_be_read() -> None:
+    """Also where one type alone is looked for, and the other has the same data."""
+    report = Outbound(3, "files", signed_text(finished(outcomes=(OUTCOME,)), "ab" * 32), lambda: None)
+    value = _value([report])
+    assert read(value, {"keshi.TasksReported.v1": TasksReported}, limit=10_000)[1].partition == 3
+    for raw, reason in (
+        (value.replace(b"keshi.TasksReported.v1", b"keshi.TasksReported.v2"), "type_unknown"),
+        (value.replace(b'"partition":3', b'"partition":"3"'), "field_invalid"),
+        (value[:-1], "not_json"),
+    ):
+        with pytest.raises(Unreadable) as told:
+            read(raw, {"keshi.TasksReported.v1": TasksReported}, limit=10_000)
+        assert told.value.reason in {reason, "not_a_cloudevent"}
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(100, 100_000)), max_size=300))

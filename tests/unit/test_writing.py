@@ -3,6 +3,7 @@
 import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import rfc8785
@@ -15,9 +16,10 @@ from keshi.orchestrator.request import TaskProgress
 from keshi.schemas.base import MAX_SAFE_INTEGER, changed, made
 from keshi.schemas.closure import ClosureRecord
 from keshi.schemas.examples import examples
+from keshi.schemas.identifiers import Identifier
 from keshi.schemas.reports import Accepted, Completed
 from keshi.schemas.requests import RequestState
-from keshi.schemas.tasks import Mode, PerformTasks
+from keshi.schemas.tasks import Begin, BeginRequest, Found, Mode, PerformTasks, TaskRef, UnwrapRequest
 from keshi.schemas.writing import canonical_members, canonical_text, canonical_whole, sent, whole
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -71,6 +73,20 @@ def test_what_has_no_canonical_form_is_refused() -> None:
 @pytest.mark.parametrize("model", [ClosureRecord, Accepted, Completed, RequestState, PerformTasks])
 def test_what_is_written_so_has_no_field_for_a_fraction(model: type[BaseModel]) -> None:
     assert '"type": "number"' not in json.dumps(model.model_json_schema())
+
+
+def test_what_a_worker_asks_has_no_member_that_could_be_absent() -> None:
+    ref = TaskRef(request_id=str(uuid4()), system="crm", attempt=1)
+    begin = Begin(
+        **dict(ref),
+        begin_id="0" * 32,
+        manifest=(Found(category="contacts", ref="消-1"),),
+        searched=("email",),
+        learned=(Identifier(type="email", value="taro@people.example"),),
+    )
+    asked: tuple[BaseModel, ...] = UnwrapRequest(tasks=(ref,)), BeginRequest(tasks=(begin,))
+    for request in asked:
+        assert whole(request) == request.model_dump_json(exclude_none=True).encode()
 
 
 def test_what_is_made_unchecked_is_as_if_it_were_checked() -> None:

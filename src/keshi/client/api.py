@@ -24,6 +24,7 @@ from tenacity import (
 from keshi.client.connections import Connections, NoAnswerError
 from keshi.runtime.settings import ApiClientSettings, ConfigurationError
 from keshi.schemas.tasks import Begin, BeginRequest, BeginResponse, TaskRef, UnwrapRequest, UnwrapResponse
+from keshi.schemas.writing import whole
 
 KEEPALIVE_SECONDS: Final = 4.0
 """Shorter than the 5 s after which uvicorn closes an idle connection."""
@@ -128,7 +129,7 @@ class WorkerApi:
         self._http.close()
 
     def _post(self, path: str, body: BaseModel, kind: type[M], tries: int = TRIES) -> M:
-        content = body.model_dump_json(exclude_none=True).encode()
+        content = whole(body)  # none of its members can be absent
         try:
             return self._send(path, content, kind)
         except ApiUnavailableError as e:
