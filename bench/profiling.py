@@ -98,6 +98,8 @@ def summary(folded: str, shown: int = _SHOWN) -> str:
     total: Counter[str] = Counter()
     for line in folded.splitlines():
         stack, _, number = line.rpartition(" ")
+        if not number.isdecimal():
+            continue  # py-spy reads the memory of a process that goes on: now and then it reads a name wrongly
         functions = [_function(frame) for frame in stack.split(";")]
         own[functions[-1]] += int(number)
         for function in set(functions):
