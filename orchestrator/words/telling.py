@@ -203,7 +203,7 @@ class _Teller:
         w = self._w
         if s.reason:
             yield w.say("task", "because", reason=w.code("waits", s.reason))
-        error = s.attempts[-1].error if s.attempts else None
+        error = _last_error(s)
         if s.status is TaskStatus.HELD and error and error != s.reason:
             yield w.say("task", "because", reason=w.code("waits", error))
         if s.left:
@@ -212,7 +212,7 @@ class _Teller:
             yield w.say("task", "found", sum(s.found.values()))
         if s.status is TaskStatus.HELD:
             choices = ("refuse", "retry") if s.reason != StopReason.OVER_LIMIT else ("approve", "refuse", "retry")
-            command = f"keshi decide {self._a.request.request_id} {s.system} {'|'.join(choices)}"
+            command = f"keshi decide {self._a.request.request_id} {s.system} {'|'.join(choices)} --reason …"
             yield w.say("task", "can_be_decided", command=command)
 
     def _late(self) -> Lines:
@@ -270,6 +270,12 @@ class _Teller:
 
 
 _BY_ITSELF = frozenset({TaskStatus.OPEN, TaskStatus.SCHEDULED, TaskStatus.WAITING})
+
+
+def _last_error(s: Standing) -> str | None:
+    """Why the last attempt ended. That acts are spent says nothing of it: then why the one before did."""
+    errors = [a.error for a in s.attempts if a.error != StopReason.ACTS_SPENT]
+    return errors[-1] if errors else None
 
 
 def lines_of(sections: Iterable[Section]) -> Sequence[str]:

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from keshi.cli import run
 from keshi.cli.app import app
+from keshi.cli.decisions import REFUSES
 from keshi.cli.topics import milliseconds
 from keshi.orchestrator.tokens import Role, load_tokens
 from keshi.runtime.sealing import key_ring
@@ -23,6 +24,7 @@ from keshi.runtime.settings import KeySettings
 from keshi.schemas.admissible import check
 from keshi.schemas.commands import COMMANDS
 from keshi.schemas.envelope import MAX_COMMAND_BYTES
+from keshi.schemas.grounds import grounds
 from keshi.schemas.reading import read
 
 BY = ("--assessed-by", "staff:kato")
@@ -66,6 +68,12 @@ def test_every_command_has_a_complete_help(path: tuple[str, ...], keshi: Any) ->
     assert command.help
     for parameter in command.params:
         assert getattr(parameter, "help", None) or parameter.name == "file", (path, parameter.name)
+
+
+def test_what_refuses_stands_in_the_help_and_in_the_error(keshi: Any) -> None:
+    assert set(REFUSES.split(", ")) == {g.id for g in grounds().values() if g.refuses}
+    code, _, err = keshi("decide", "01KN33YH80E7QZ3V5W9T2B4M6A", "crm", "refuse", "--reason", "hers")
+    assert (code, err) == (2, f"keshi: --ground: a refusal needs one of {REFUSES}\n")
 
 
 def test_the_installed_program_runs() -> None:

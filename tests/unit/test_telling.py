@@ -213,7 +213,7 @@ def test_what_waits_for_a_person_says_why_how_much_and_how_to_decide() -> None:
     told = section(of, "systems")
     assert "Waits for a person to decide, since 2 March 2026" in told
     assert "2,300 records were found." in told
-    assert f"keshi decide {REQUEST} billing approve|refuse|retry" in told
+    assert f"keshi decide {REQUEST} billing approve|refuse|retry --reason … (refuse: also --ground …)" in told
     assert section(of, "next") == "Nothing happens by itself: a person has to decide (Billing [billing])."
     again = Standing(
         system="billing", status=TaskStatus.HELD, reason="attempts_spent", attempts=(attempt(8, "odd_error", START),)
@@ -223,6 +223,15 @@ def test_what_waits_for_a_person_says_why_how_much_and_how_to_decide() -> None:
     assert "odd error" in told, "a code that nobody knows can be read"
     assert "refuse|retry" in told
     assert "approve" not in told
+    hanging = Standing(
+        system="billing",
+        status=TaskStatus.HELD,
+        reason="acts_spent",
+        attempts=(attempt(3, "read_timeout", START), attempt(4, "acts_spent", START)),
+    )
+    told = section(account(hanging), "systems")
+    assert "begun several times and not brought to an end" in told
+    assert "was asked and did not answer in time" in told, "why the work did not come to an end"
 
 
 def test_a_request_that_waits_for_another_says_for_which() -> None:

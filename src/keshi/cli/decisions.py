@@ -13,6 +13,8 @@ from keshi.cli.reading import request_id_of
 from keshi.schemas.commands import Decision, DecisionRequest
 
 MAX_REASON: Final = 2000
+REFUSES: Final = "own.not-this-person, own.manifestly-unfounded, gdpr.17-3-b, gdpr.17-3-e, ccpa.deletion-exception"
+"""Grounds that back a refusal. A test holds them against the rule files, which no command has to read for it."""
 
 
 def decide(
@@ -20,13 +22,15 @@ def decide(
     system: Annotated[str, typer.Argument(help="The system whose task waits for a person.")],
     decision: Annotated[Decision, typer.Argument(help="What you decide.")],
     reason: Annotated[str, typer.Option(help="Why, in your words; `-` reads standard input. Kept sealed.")],
-    ground: Annotated[str | None, typer.Option(help="The ground of a refusal, such as own.not-this-person.")] = None,
+    ground: Annotated[str | None, typer.Option(metavar="ID", help=f"Needed to refuse, and one of {REFUSES}.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what the API says, as JSON.")] = False,
 ) -> None:
     """Decide about a task that waits for a person: approve what was found, refuse it, or try it again.
 
     Your token (KESHI_API_TOKEN, of a decider) says who you are; the decision is signed and becomes part of the record.
     """
+    if decision is Decision.REFUSE and not ground:
+        raise Failure(f"--ground: a refusal needs one of {REFUSES}", 2)
     words = sys.stdin.read(MAX_REASON + 1) if reason == "-" else reason
     try:
         body = DecisionRequest(system=system, decision=decision, reason=words.strip(), ground=ground)

@@ -192,7 +192,8 @@ def _show_one(view: RequestView, zone: tzinfo) -> None:
             [(h.system, h.attempt, h.reason, h.count, ", ".join(h.decisions)) for h in view.held],
         )
         first = view.held[0]
-        note(f"Decide: keshi decide {state.request_id} {first.system} {'|'.join(first.decisions)} --reason …")
+        decide = f"keshi decide {state.request_id} {first.system} {'|'.join(first.decisions)} --reason …"
+        note(f"Decide: {decide} (refuse: also --ground …)")
     if view.obligations:
         heading("Obligations")
         table(
