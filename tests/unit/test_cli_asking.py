@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from keshi.cli import verify
+from keshi.cli import status, verify
 from keshi.cli.errors import Failure
 from keshi.cli.filters import Which, which
 from keshi.cli.reading import moment_of
@@ -20,6 +20,7 @@ from keshi.orchestrator.asked import Filters
 from keshi.orchestrator.views import Exported
 from keshi.schemas.base import sha256
 from keshi.schemas.identifiers import Identifier
+from keshi.schemas.requests import RequestState
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "schemas" / "published" / "examples"
 
@@ -86,6 +87,25 @@ def test_filters_are_read_and_identifiers_never_shown() -> None:
     person = Which(Filters(), (Identifier(type="email", value="marked@person.example"),))
     assert person.told() == {"identifiers": 1}
     assert "marked" not in repr(person)
+
+
+def test_an_identifier_without_a_type_is_refused_with_the_form_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("marked@person.example\nC-7391\n"))
+    with pytest.raises(Failure, match=r"identifier 2: write an e-mail address.* such as customer_id=") as refused:
+        which({}, "UTC", person=True)
+    assert "7391" not in str(refused.value)
+
+
+def test_a_list_marks_tasks_that_are_late() -> None:
+    given = {**closure()["state"], "status": "open", "verdict": None, "closed_at": None, "closure_hash": None}
+    given["tasks"] = [
+        {"system": "billing", "status": "waiting", "attempt": 0},
+        {"system": "crm", "status": "held", "attempt": 2, "reason": "over_limit", "late": True},
+    ]
+    state = RequestState.model_validate_json(json.dumps(given))
+    assert status._row(state, UTC)[-1] == "billing waiting, crm held (late)"
 
 
 def test_each_way_of_changing_a_record_is_named() -> None:

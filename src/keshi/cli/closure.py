@@ -111,8 +111,9 @@ def person(
 ) -> None:
     """Show everything about one person: all their requests, open and closed, what was done, what is left to do.
 
-    Identifiers are read from the prompt, from standard input (one in each line) or from a file, never from the command
-    line, which others on this machine can see. A request is found by any identifier that its command named.
+    Identifiers are read from the prompt, from standard input or from a file, never from the command line, which others
+    on this machine can see. In each line stands an e-mail address, a phone number (+81…) or TYPE=VALUE, such as
+    customer_id=C-000004. A request is found by any identifier that its command named, and by no other.
 
     Needs KESHI_API_URL and KESHI_API_TOKEN (of a reader or a decider).
     """

@@ -23,6 +23,7 @@ from keshi.schemas.requests import RequestStatus
 WHICH: Final = "Which requests"
 WHOSE: Final = "Whose requests"
 _MISUSED: Final = 2
+_FORM: Final = "an e-mail address, a phone number (+81…) or TYPE=VALUE"
 WHEN: Final = "A day, a moment with its zone, or days from now such as +7d."
 
 
@@ -38,7 +39,14 @@ GROUND = Annotated[
 ]
 SYSTEM = Annotated[str | None, _which("That had a part in it; with --outcome: where it ended so.", metavar="NAME")]
 OUTCOME = Annotated[Outcome | None, _which("How some data category ended.")]
-LATE = Annotated[bool | None, typer.Option("--late/--in-time", help="Late, or not.", rich_help_panel=WHICH)]
+LATE = Annotated[
+    bool | None,
+    typer.Option(
+        "--late/--in-time",
+        help="Closed after its due date; or open, and past it or with a task that is late. Or none of this.",
+        rich_help_panel=WHICH,
+    ),
+]
 HELD = Annotated[
     bool | None, typer.Option("--held/--not-held", help="A task waits for a person, or none.", rich_help_panel=WHICH)
 ]
@@ -112,7 +120,7 @@ def people(*, person: bool, file: str | None) -> tuple[Identifier, ...]:
     """
     found: list[Any] = identifiers_of({}, None, file) if file is not None else []
     if person:
-        found += [_typed(line) for line in _lines()]
+        found += [_typed(place, line) for place, line in enumerate(_lines(), start=1)]
         if not found:
             raise Failure("no identifier was given", _MISUSED)
     identifiers = []
@@ -128,21 +136,27 @@ def people(*, person: bool, file: str | None) -> tuple[Identifier, ...]:
 
 def _lines() -> Iterator[str]:
     if sys.stdin.isatty():
-        note("An e-mail address, a phone number (+81…) or TYPE=VALUE in each line. An empty line ends.")
+        note(f"In each line: {_FORM}. An empty line ends.")
     for line in sys.stdin:
         if not line.strip():
             return
         yield line.strip()
 
 
-def _typed(line: str) -> dict[str, str]:
-    """`TYPE=VALUE`; of an e-mail address and a phone number the type is plain."""
+def _typed(place: int, line: str) -> dict[str, str]:
+    """`TYPE=VALUE`; of an e-mail address and a phone number the type is plain.
+
+    Raises:
+        Failure: it is none of these; repeats nothing of it.
+    """
     if "@" in line and "=" not in line.partition("@")[0]:
         return {"type": "email", "value": line}
     if line.startswith("+"):
         return {"type": "phone", "value": line}
     kind, equals, value = line.partition("=")
-    return {"type": kind, "value": value} if equals else {"type": "", "value": line}
+    if not equals:
+        raise Failure(f"identifier {place}: write {_FORM}, such as customer_id=C-000004", _MISUSED)
+    return {"type": kind, "value": value}
 
 
 def page(api: Api, asked: Which, limit: int, cursor: str | None) -> RequestPage:

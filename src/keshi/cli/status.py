@@ -126,7 +126,7 @@ def _show_page(page: RequestPage, zone: tzinfo) -> None:
 
 
 def _row(state: RequestState, zone: tzinfo) -> tuple[object, ...]:
-    waiting = ", ".join(f"{t.system} {t.status}" for t in state.tasks if t.status is not TaskStatus.ENDED)
+    waiting = ", ".join(f"{t.system} {_stands(t)}" for t in state.tasks if t.status is not TaskStatus.ENDED)
     if state.waits_for:
         waiting = f"waits for {state.waits_for}"
     return (
@@ -148,6 +148,10 @@ def _matched(summary: RequestSummary) -> str:
         + (f", until {m.until}" if m.until else "")
         for m in summary.matched
     )
+
+
+def _stands(task: TaskState) -> str:
+    return f"{task.status} (late)" if task.late else str(task.status)
 
 
 def standing(state: RequestState) -> str:
@@ -208,5 +212,5 @@ def _show_one(view: RequestView, zone: tzinfo) -> None:
 def _task(task: TaskState, zone: tzinfo) -> tuple[object, ...]:
     outcomes = ", ".join(f"{o.category}: {o.outcome} {o.count}" for o in task.outcomes)
     left = ", ".join(f"{c}: not done yet" for c in task.left or ())
-    status = f"{task.status} (late)" if task.late else str(task.status)
+    status = _stands(task)
     return task.system, status, task.attempt, task.reason, when(task.next_at, zone), outcomes or left
