@@ -92,7 +92,7 @@ def answer(  # noqa: PLR0911, PLR0913, PLR0917 - a table of guards over all that
             return Later("lease_held", newest.until)
     if begin.mode is not Mode.ACT:
         return Given()
-    if leases.acts(begin.system, since=task.decided_at) >= policy.max_acts:
+    if leases.unreported(begin.system, begin.attempt, task.decided_at) >= policy.max_acts:
         return Refused(StopReason.ACTS_SPENT, evidence=True)
     if len(union) > planned.record_limit and task.approved_digest != digest:
         return Refused(StopReason.OVER_LIMIT, evidence=True)

@@ -80,12 +80,16 @@ class Leases:
         """The latest evidence, with or without a go."""
         return max(self.of.get(system, ()), key=lambda x: x.at, default=None)
 
-    def acts(self, system: str, since: datetime | None = None) -> int:
+    def acts(self, system: str) -> int:
         """How many acts were entered."""
+        return sum(1 for x in self.of.get(system, ()) if x.granted_at and x.mode is Mode.ACT)
+
+    def unreported(self, system: str, attempt: int, since: datetime | None) -> int:
+        """How many acts of this attempt were entered since a person decided: a report of one would have ended it."""
         return sum(
             1
             for x in self.of.get(system, ())
-            if x.granted_at and x.mode is Mode.ACT and (since is None or x.granted_at > since)
+            if x.granted_at and x.mode is Mode.ACT and x.attempt == attempt and (since is None or x.granted_at > since)
         )
 
 

@@ -48,8 +48,8 @@ def _only_check(turn: Turn, task: TaskProgress) -> bool:
 
 
 def _silent(turn: Turn, task: TaskProgress) -> None:
-    acts = turn.ctx.leases.acts(task.system, since=task.decided_at)
-    if task.mode is Mode.ACT and acts >= turn.ctx.policy.max_acts:
+    unreported = turn.ctx.leases.unreported(task.system, task.attempt, task.decided_at)
+    if task.mode is Mode.ACT and unreported >= turn.ctx.policy.max_acts:
         turn.hold(task, StopReason.ACTS_SPENT)
     elif (task.system, task.attempt) in turn.ctx.passed:
         turn.add(

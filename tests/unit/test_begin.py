@@ -1,5 +1,6 @@
 """The rules of the go, each on its own: no database, no clock."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -105,6 +106,12 @@ def test_an_act_entered_three_times_without_a_report_waits_for_a_person() -> Non
     decided = state(task={"decided_at": NOW - timedelta(seconds=30)})
     assert ask(decided, *entered) == Given()
     assert ask(state(mode=Mode.CHECK), *entered, begin=question(mode=Mode.CHECK)) == Given()
+
+
+def test_acts_that_failed_and_said_so_are_no_acts_without_a_report() -> None:
+    """Each ended its attempt: how often that is tried is another limit."""
+    entered = [replace(lease(x, -50 + n, at=-60 + n), attempt=1) for n, x in enumerate("bcdef")]
+    assert ask(state(), *entered) == Given()
 
 
 def test_more_records_than_the_limit_wait_for_a_person_who_saw_exactly_these() -> None:

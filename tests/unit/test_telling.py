@@ -230,7 +230,7 @@ def test_what_waits_for_a_person_says_why_how_much_and_how_to_decide() -> None:
         attempts=(attempt(3, "read_timeout", START), attempt(4, "acts_spent", START)),
     )
     told = section(account(hanging), "systems")
-    assert "begun several times and not brought to an end" in told
+    assert "begun several times without a report" in told
     assert "was asked and did not answer in time" in told, "why the work did not come to an end"
 
 
