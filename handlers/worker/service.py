@@ -210,8 +210,8 @@ def _partitions(kafka: KafkaSettings, systems: Sequence[str]) -> frozenset[int]:
     admin = new_admin(kafka)
     try:
         found = {t["name"]: t["partitions"] for t in admin.describe_topics()}
-    except KafkaError:
-        raise unreachable(kafka) from None
+    except KafkaError as e:
+        raise unreachable(kafka, e) from None
     finally:
         admin.close()
     reports = kafka.topic("reports")

@@ -12,6 +12,8 @@ from keshi.orchestrator.stream.heartbeat import Heartbeat
 from keshi.orchestrator.stream.port import STAGES, Engine, Lane, Record, Stage
 from keshi.orchestrator.stream.seam import Transport
 from keshi.orchestrator.stream.settings import StreamSettings
+from keshi.runtime.kafka_security import sasl_login, tls_context
+from keshi.runtime.settings import KafkaSettings
 
 # An assignment waits for the running cycle of each member, and so long at most for one that died while it joined.
 _REBALANCE_SECONDS = 15.0
@@ -109,7 +111,7 @@ def _options(settings: StreamSettings) -> dict[str, Any]:
     kafka = settings.kafka
     return {
         "broker": ";".join(f"kafka://{server.strip()}" for server in kafka.bootstrap.split(",")),
-        "broker_credentials": _credentials(settings),
+        "broker_credentials": kafka_credentials(kafka),
         "broker_session_timeout": kafka.session_timeout_seconds,
         "broker_heartbeat_interval": settings.heartbeat_seconds,
         "broker_rebalance_timeout": max(_REBALANCE_SECONDS, kafka.session_timeout_seconds),
@@ -133,13 +135,11 @@ def _options(settings: StreamSettings) -> dict[str, Any]:
     }
 
 
-def _credentials(settings: StreamSettings) -> Any:
-    kafka, context = settings.kafka, settings.ssl_context()
-    if kafka.security_protocol.startswith("SASL"):
+def kafka_credentials(kafka: KafkaSettings) -> Any:
+    context, login = tls_context(kafka), sasl_login(kafka)
+    if login:
+        username, password = login
         return faust.SASLCredentials(
-            username=kafka.sasl_username,
-            password=kafka.sasl_password and kafka.sasl_password.get_secret_value(),
-            ssl_context=context,
-            mechanism=kafka.sasl_mechanism,
+            username=username, password=password, ssl_context=context, mechanism=kafka.sasl_mechanism
         )
     return None if context is None else faust.SSLCredentials(context)

@@ -58,8 +58,8 @@ class BrokerView:
         while True:
             try:
                 shapes = self.topics()
-            except (KafkaError, OSError):
-                problem = unreachable(self._settings.kafka)
+            except (KafkaError, OSError) as e:
+                problem = unreachable(self._settings.kafka, e)
             else:
                 missing = [topic for topic, shape in shapes.items() if not shape.partitions]
                 if not missing:

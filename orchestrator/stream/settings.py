@@ -1,6 +1,5 @@
 """How the stream runs: one frozen model."""
 
-import ssl
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,13 +43,3 @@ class StreamSettings(BaseModel):
     def topic_of(self, lane: Lane) -> str:
         """The full topic name of a lane."""
         return self.kafka.topic(lane.stage)
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """The TLS context, where the protocol has one."""
-        kafka = self.kafka
-        if "SSL" not in kafka.security_protocol.split("_"):
-            return None
-        context = ssl.create_default_context(cafile=kafka.ssl_cafile and str(kafka.ssl_cafile))
-        if kafka.ssl_certfile:
-            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
-        return context

@@ -31,6 +31,8 @@ class BrokerOptions:
         max_message_bytes: the largest batch it takes.
         retention_check_ms: how often it looks for segments to delete.
         segment_delete_delay_ms: how long a deleted segment stays on disk.
+        listeners: further listeners on loopback ports, each with its security protocol (`{"SECURED": "SASL_SSL"}`);
+            how one is secured stands in `properties`.
         properties: further broker settings; they win.
         owner: pid of the process whose end ends the broker; None for this one.
     """
@@ -40,7 +42,8 @@ class BrokerOptions:
     max_message_bytes: int = 1_048_588
     retention_check_ms: int = 5_000
     segment_delete_delay_ms: int = 1_000
-    properties: Mapping[str, str] = field(default_factory=dict)
+    listeners: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     owner: int | None = None
 
 
@@ -53,6 +56,7 @@ class Broker:
         self._options = options
         self._port = 0
         self._controller_port = 0
+        self._ports: dict[str, int] = {}
         self._part: Part | None = None
 
     @property
@@ -61,6 +65,10 @@ class Broker:
         if not self._port:
             raise DevError("the broker has no address before its first start")
         return f"127.0.0.1:{self._port}"
+
+    def address(self, listener: str) -> str:
+        """`host:port` of one of the further listeners; known once started."""
+        return f"127.0.0.1:{self._ports[listener]}"
 
     @property
     def pid(self) -> int:
@@ -84,6 +92,7 @@ class Broker:
             return
         for attempt in range(1, _PORT_TRIES + 1):
             self._port, self._controller_port = places.free_port(), places.free_port()
+            self._ports = {name: places.free_port() for name in self._options.listeners}
             try:
                 self._launch()
             except PartDiedError:
@@ -123,6 +132,7 @@ class Broker:
         jars = fetch.kafka_jars()
         self.data.mkdir(parents=True, exist_ok=True)
         settings = self._options.directory / "server.properties"
+        settings.touch(mode=0o600)
         settings.write_text(self._properties(), encoding="utf-8")
         if not (self.data / "meta.properties").exists():
             self._format(jars, settings)
@@ -197,13 +207,16 @@ class Broker:
 
     def _properties(self) -> str:
         options = self._options
+        clients = [f"PLAINTEXT://{self.bootstrap}", *(f"{name}://{self.address(name)}" for name in self._ports)]
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **options.listeners}
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
+            "listeners": ",".join([*clients, f"CONTROLLER://127.0.0.1:{self._controller_port}"]),
+            "advertised.listeners": ",".join(clients),
+            "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
             "log.dirs": str(self.data),
             "num.partitions": "1",
             "auto.create.topics.enable": "false",

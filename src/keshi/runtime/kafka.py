@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 from kafka.partitioner.default import murmur2
 from kafka.producer.transaction_manager import TransactionManager, TransactionState
 
+from keshi.runtime.kafka_security import NotLetInError, client, sasl_login, tls_context
 from keshi.runtime.settings import ConfigurationError, KafkaSettings
 
 MAX_MESSAGE_BYTES = 1_000_000
@@ -24,18 +25,24 @@ _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
-    """What every client of kafka-python gets."""
+    """What every client of kafka-python gets.
+
+    Raises:
+        ConfigurationError: what the security protocol needs is not set, or is no such file.
+    """
     config: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap.split(","),
         "security_protocol": settings.security_protocol,
+        "kafka_client": client,
     }
-    if settings.security_protocol.startswith("SASL"):
-        password = settings.sasl_password
+    login = sasl_login(settings)
+    if login:
         config |= {
             "sasl_mechanism": settings.sasl_mechanism,
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": password.get_secret_value() if password else None,
+            "sasl_plain_username": login[0],
+            "sasl_plain_password": login[1],
         }
+    tls_context(settings)  # kafka-python reads the files for each connection, and passes over what is wrong with them
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
         path = getattr(settings, name)
         if path:
@@ -43,8 +50,10 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
     return config
 
 
-def unreachable(settings: KafkaSettings) -> ConfigurationError:
-    """The one line for a broker that does not answer."""
+def unreachable(settings: KafkaSettings, error: BaseException) -> ConfigurationError:
+    """The one line for a broker that does not answer, or does not let us in."""
+    if isinstance(error, NotLetInError):
+        return ConfigurationError(str(error.args[0]))
     return ConfigurationError(
         f"no Kafka broker answers at {settings.bootstrap}: start one (`keshi dev up`) or set KESHI_KAFKA_BOOTSTRAP"
     )
@@ -54,7 +63,7 @@ def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: i
     """An idempotent producer with acks=all.
 
     Raises:
-        ConfigurationError: no broker answers.
+        ConfigurationError: no broker answers, or none lets us in.
     """
     try:
         producer = KafkaProducer(
@@ -73,8 +82,8 @@ def new_producer(settings: KafkaSettings, client_id: str = "keshi", linger_ms: i
             allow_auto_create_topics=False,
             metrics_enabled=False,  # nobody reads them, and each message pays for a dozen
         )
-    except KafkaError:
-        raise unreachable(settings) from None
+    except KafkaError as e:
+        raise unreachable(settings, e) from None
     producer._transaction_manager.__class__ = _Identity  # noqa: SLF001 - kafka-python makes it itself
     return producer
 
@@ -113,7 +122,7 @@ def new_consumer(settings: KafkaSettings, group: str | None, **more: Any) -> Kaf
     """A consumer that commits only when told to and never jumps over anything by itself.
 
     Raises:
-        ConfigurationError: no broker answers.
+        ConfigurationError: no broker answers, or none lets us in.
     """
     config = {
         **client_config(settings),
@@ -132,20 +141,20 @@ def new_consumer(settings: KafkaSettings, group: str | None, **more: Any) -> Kaf
     }
     try:
         return KafkaConsumer(**config)
-    except KafkaError:
-        raise unreachable(settings) from None
+    except KafkaError as e:
+        raise unreachable(settings, e) from None
 
 
 def new_admin(settings: KafkaSettings) -> KafkaAdminClient:
     """An administrative client.
 
     Raises:
-        ConfigurationError: no broker answers.
+        ConfigurationError: no broker answers, or none lets us in.
     """
     try:
         return KafkaAdminClient(**client_config(settings), client_id="keshi-admin", bootstrap_timeout_ms=10_000)
-    except KafkaError:
-        raise unreachable(settings) from None
+    except KafkaError as e:
+        raise unreachable(settings, e) from None
 
 
 @dataclass(frozen=True, slots=True)
