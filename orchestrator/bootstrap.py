@@ -14,7 +14,7 @@ from keshi.orchestrator.intake import Intake
 from keshi.orchestrator.inventory import load as load_inventory
 from keshi.orchestrator.keys import Keys
 from keshi.orchestrator.ledger.choice import connect, ledger_on
-from keshi.orchestrator.ledger.port import Ledger, LedgerError, SchemaMismatch, Unusable
+from keshi.orchestrator.ledger.port import Ledger, LedgerError, NotLetIn, SchemaMismatch, Unusable
 from keshi.orchestrator.silence import Silence
 from keshi.orchestrator.standby import Watch, stand_by
 from keshi.orchestrator.stream.heartbeat import Heartbeat
@@ -59,7 +59,7 @@ def check_ledger(ledger: Ledger) -> None:
     """
     try:
         ledger.check()
-    except (SchemaMismatch, Unusable) as e:
+    except (SchemaMismatch, Unusable, NotLetIn) as e:
         raise ConfigurationError(str(e)) from None
     except LedgerError:
         raise ConfigurationError(

@@ -7,10 +7,11 @@ message, which may quote a row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString
+from typing import Any, ClassVar, Final, LiteralString, Self
 from weakref import WeakKeyDictionary
 
 import psycopg
+import structlog
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
@@ -18,7 +19,10 @@ from psycopg_pool import ConnectionPool
 
 from keshi.handlers.contract import MIN_TIME_LEFT, Work, boot_time
 from keshi.handlers.errors import GiveToPerson, HandlerError, LeaseEnded, Retry, slug
+from keshi.runtime.postgres import refusal
 from keshi.runtime.settings import ConfigurationError
+
+log = structlog.get_logger()
 
 CONNECT_SECONDS: Final = 5
 """Time to wait for a connection; a task never waits longer than it has."""
@@ -74,8 +78,13 @@ class Database:
             known = {}
         if not known:
             raise ConfigurationError(f"{setting} is not set to a connection string: postgresql://user@host:5432/name")
+
+        class Connection(_Connection):
+            named_by = setting
+
         self._pool: ConnectionPool[psycopg.Connection[DictRow]] = ConnectionPool(
             dsn,
+            connection_class=Connection,
             kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "keshi", **_LIVELY},
             min_size=0,
             max_size=connections,
@@ -139,6 +148,21 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
+
+
+class _Connection(psycopg.Connection[DictRow]):
+    """One that says why it cannot be made: of what the pool sees of it, it tells its own log alone."""
+
+    named_by: ClassVar[str]
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        try:
+            return super().connect(conninfo, **options)
+        except psycopg.OperationalError as e:
+            if why := refusal(e):
+                log.warning("database_lets_nobody_in", field=cls.named_by, reason=why)
+            raise
 
 
 class _StaleError(psycopg.OperationalError):

@@ -41,6 +41,10 @@ class Passing(LedgerError):  # noqa: N818
     """Connection lost, serialization, deadlock, time-out: the same again may well succeed."""
 
 
+class NotLetIn(Passing):
+    """The database is there, and does not know us, or we not it. It may be set right while we try on."""
+
+
 class Raced(Passing):
     """Another transaction has written the same: what was read is no longer so."""
 

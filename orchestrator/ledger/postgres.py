@@ -20,6 +20,7 @@ from keshi.orchestrator.ledger.migrate import LOCK_SPACE, check_schema
 from keshi.orchestrator.ledger.reading import CycleReading, ReaderReading, Reading
 from keshi.orchestrator.ledger.sections import Rows, begun, sections
 from keshi.orchestrator.ledger.wire import Session, Statement, Wire, integers
+from keshi.runtime.postgres import refusal
 from keshi.runtime.sealing import WrappedKey
 from keshi.runtime.settings import ConfigurationError
 from keshi.schemas.closure import GENESIS
@@ -92,6 +93,8 @@ def _named(error: BaseException | None) -> port.LedgerError:
         return port.Raced("two transactions wrote the same thing: read again")
     if state is None and isinstance(error, psycopg.DataError | UnicodeEncodeError):
         return port.Lasting("the database's driver refused the data")
+    if state is None and (why := refusal(error)):
+        return port.NotLetIn(f"the ledger's database does not let us in, {why}: see KESHI_LEDGER_URL")
     if state is None or state.startswith(_PASSING_STATES):
         return port.Passing(f"the ledger's database: {type(error).__name__}")
     if state.startswith(("22", "23")):

@@ -8,6 +8,7 @@ import typer
 
 from keshi.cli.errors import extras
 from keshi.cli.output import say
+from keshi.runtime.postgres import refusal
 from keshi.runtime.settings import ConfigurationError, OrchestratorSettings, load
 
 app = typer.Typer(help="The ledger's database (KESHI_LEDGER_URL).", no_args_is_help=True)
@@ -48,6 +49,8 @@ def _engine() -> Iterator[Any]:
     except LedgerError as e:
         raise ConfigurationError(str(e)) from None
     except OperationalError as e:
+        if why := refusal(e.orig):
+            raise ConfigurationError(f"the ledger's database does not let us in, {why}: see KESHI_LEDGER_URL") from None
         raise ConfigurationError(
             f"the ledger's database does not let us in ({_why(e)}): start it, or set KESHI_LEDGER_URL to where it is"
         ) from None
