@@ -1,25 +1,20 @@
 """Connections to the API: kept, replaced when the server has closed them, and with nothing told of what was sent."""
 
-import ipaddress
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from keshi.client.api import ApiDeniedError, ApiRefusedError, ApiUnavailableError, WorkerApi
 from keshi.client.connections import Connections, NoAnswerError
 from keshi.runtime.settings import ApiClientSettings, ConfigurationError
 from keshi.schemas.tasks import TaskRef
+from kit.authority import Authority
 
 SECRET = "a-token-nobody-has"
 REF = TaskRef(request_id="01KN33YH80E7QZ3V5W9T2B4M6A", system="files", attempt=1)
@@ -63,6 +58,7 @@ class Server:
         if tls:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.thread.start()
 
@@ -81,17 +77,32 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
         server.close()
 
 
+def _tls(authority: Authority) -> ssl.SSLContext:
+    """Of a server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.issue("server", "127.0.0.1"))
+    return context
+
+
+def _trusting(authority: Authority) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(authority.file))
+
+
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as one:
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Server]:
+    with serving(_tls(authority) if request.param == "https" else None) as one:
         yield one
 
 
 @pytest.fixture
-def connections(server: Server) -> Iterator[Connections]:
-    made = Connections(
-        f"http://127.0.0.1:{server.port}/base/", {"Authorization": f"Bearer {SECRET}"}, timeout=5, keep=60
-    )
+def connections(server: Server, authority: Authority) -> Iterator[Connections]:
+    given = {"Authorization": f"Bearer {SECRET}"}
+    made = Connections(f"{server.url}/base/", given, timeout=5, keep=60, tls=_trusting(authority))
     yield made
     made.close()
 
@@ -122,19 +133,21 @@ def test_several_threads_have_a_connection_each(server: Server, connections: Con
     assert 1 <= server.connections <= 4
 
 
-def test_one_that_was_idle_for_too_long_is_not_used_again(server: Server) -> None:
+def test_one_that_was_idle_for_too_long_is_not_used_again(server: Server, authority: Authority) -> None:
     """The server closes idle connections: whoever writes to one at that moment gets no answer."""
-    young = Connections(f"http://127.0.0.1:{server.port}", {}, timeout=5, keep=0)
+    young = Connections(server.url, {}, timeout=5, keep=0, tls=_trusting(authority))
     young.send("POST", "/", b"")
     young.send("POST", "/", b"")
     young.close()
     assert server.connections == 2
 
 
-def test_a_connection_that_the_server_has_closed_is_no_answer_and_then_a_new_one(server: Server) -> None:
+def test_a_connection_that_the_server_has_closed_is_no_answer_and_then_a_new_one(
+    server: Server, authority: Authority
+) -> None:
     """Nobody knows whether the server had read what was sent: the caller decides whether to send again."""
     server.hang_up = True
-    made = Connections(f"http://127.0.0.1:{server.port}", {}, timeout=5, keep=60)
+    made = Connections(server.url, {}, timeout=5, keep=60, tls=_trusting(authority))
     assert made.send("POST", "/", b"").status == 200
     server.hang_up = False
     with pytest.raises(NoAnswerError, match=r"^\w+$"):
@@ -257,13 +270,9 @@ def test_a_token_that_no_header_can_hold_is_refused_in_words(token: str) -> None
     assert not token or token not in str(caught.value)
 
 
-def _api(server: Server) -> WorkerApi:
-    return WorkerApi(ApiClientSettings(url=f"http://127.0.0.1:{server.port}", token=SECRET, timeout_seconds=2))
-
-
-def test_what_may_pass_is_sent_again_and_what_may_not_is_told(server: Server) -> None:
+def test_what_may_pass_is_sent_again_and_what_may_not_is_told(server: Server, authority: Authority) -> None:
     """The class of the error says what to do."""
-    api = _api(server)
+    api = WorkerApi(ApiClientSettings(url=server.url, token=SECRET, cafile=authority.file, timeout_seconds=2))
     server.answers = [(503, b"", {}), (429, b"", {"Retry-After": "0"}), (200, b'{"tasks":[]}', {})]
     assert api.unwrap([REF]).tasks == ()
     server.answers = [(401, b"", {})]
@@ -279,45 +288,27 @@ def test_what_may_pass_is_sent_again_and_what_may_not_is_told(server: Server) ->
     api.close()
 
 
-def _certificate(directory: Path) -> Path:
-    """For 127.0.0.1, signed by itself: key and certificate in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = directory / "server.pem"
-    file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return file
-
-
 def test_the_servers_certificate_is_checked(tmp_path: Path) -> None:
     """By the CA of the settings; one that it has not signed gets no token."""
-    file = _certificate(tmp_path)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(file)
-    with serving(tls) as server:
-        settings = ApiClientSettings(
-            url=f"https://127.0.0.1:{server.port}", token=SECRET, cafile=file, timeout_seconds=5
-        )
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    with serving(_tls(authority)) as server:
+        settings = ApiClientSettings(url=server.url, token=SECRET, cafile=authority.file, timeout_seconds=5)
         server.answers = [(200, b'{"tasks":[]}', {})]
         known = WorkerApi(settings)
         assert known.unwrap([REF]).tasks == ()
         known.close()
-        stranger = Connections(settings.url, {"Authorization": SECRET}, timeout=5, keep=1)
+        for vouched in (None, ssl.create_default_context(cafile=str(stranger.file))):
+            made = Connections(settings.url, {"Authorization": SECRET}, timeout=5, keep=1, tls=vouched)
+            with pytest.raises(NoAnswerError, match="SSLCertVerificationError"):
+                made.send("POST", "/", b"")
+        other = Connections(
+            settings.url.replace("127.0.0.1", "localhost"), {}, timeout=5, keep=1, tls=_trusting(authority)
+        )
         with pytest.raises(NoAnswerError, match="SSLCertVerificationError"):
-            stranger.send("POST", "/", b"")
+            other.send("POST", "/", b"")
+        ending = threading.Event()
+        ending.set()  # so that it tries once
+        refused = WorkerApi(settings.model_copy(update={"cafile": stranger.file}), stopping=ending)
+        with pytest.raises(ApiUnavailableError, match=r"^api_sslcertverificationerror$"):
+            refused.unwrap([REF])
         assert len(server.seen) == 1

@@ -69,6 +69,11 @@ class Api:
         try:
             response = self._http.request(method, path, **more)
         except (httpx.HTTPError, httpx.InvalidURL) as e:
+            if wrong := _certificate(e):
+                raise ConfigurationError(
+                    f"the API at {self._url} has a certificate that is not to be trusted ({wrong}): see "
+                    f"KESHI_API_CAFILE for its CA, and KESHI_API_URL for its name"
+                ) from None
             raise Failure(
                 f"the API at {self._url} does not answer ({type(e).__name__}): start it, or set KESHI_API_URL",
                 passing=True,
@@ -106,6 +111,15 @@ def _problem(response: httpx.Response) -> str:
     code = str(told.get("type", "")).rpartition(":")[2]
     line = "; ".join(parts) + (f" [{code}]" if code else "")
     return "".join(c if c.isprintable() else " " for c in line)
+
+
+def _certificate(error: BaseException | None) -> str | None:
+    """What is wrong with the server's certificate, where it is that."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _tls(settings: ApiClientSettings) -> ssl.SSLContext | bool:
