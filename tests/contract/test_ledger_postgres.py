@@ -1,5 +1,6 @@
 """The ledger's contract on a real PostgreSQL server, and what only PostgreSQL has to show."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -24,6 +25,7 @@ from keshi.orchestrator.ledger.port import (
     Passing,
 )
 from keshi.orchestrator.ledger.postgres import connect
+from keshi.orchestrator.ledger.statements import WAITING
 from keshi.orchestrator.ledger.wire import Statement
 from keshi.runtime.settings import ConfigurationError
 from kit.seeding import request_in
@@ -141,6 +143,15 @@ class TestPostgresLedger(LedgerSuite):
             begin.doors([found.request_id], "crm")
             begin.insert([found], [lease(found, 1, begin.now)])
             assert set(begin.entries([found.request_id], "crm")) == {found.request_id}
+
+    def test_what_is_due_is_looked_up_by_its_moment(self, store: Postgres, ledger: Ledger) -> None:
+        """Twenty times a second: a moment that is no condition of the index would have all that is open read."""
+        assert ledger.waiting([0]) == []
+        asked = WAITING.sql.decode().replace("$1", "'{0,1}'")
+        with store.engine().begin() as c:
+            plan = "\n".join(row[0] for row in c.execute(text(f"EXPLAIN {asked}")))
+        for due in ("next_due <= now()", "due <= now()"):
+            assert re.search(rf"Index Cond: .*[(. ]{re.escape(due)}", plan), plan
 
     def test_states_of_many_requests_are_one_statement(self, ledger: Ledger) -> None:
         ids = [request_in(0) for _ in range(50)]
