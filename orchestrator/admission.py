@@ -9,7 +9,7 @@ from keshi.orchestrator import events as ev
 from keshi.orchestrator.request import TaskProgress
 from keshi.orchestrator.turn import Turn
 from keshi.schemas.base import made
-from keshi.schemas.commands import Decision
+from keshi.schemas.commands import Action, Decision
 from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
 from keshi.schemas.requests import Coordinates, RejectionCode, TaskStatus
 from keshi.schemas.tasks import Mode
@@ -58,6 +58,16 @@ class ElderOver(ev.Fact):
     elder: str
 
 
+class Supersede(ev.Fact):
+    """Sent by the partition that accepted a later erasure for the same person, `by`, to each earlier request."""
+
+    kind: Literal["supersede"] = "supersede"
+    request_id: str
+    by: str
+    plan_hash: str
+    subject: tuple[str, ...]
+
+
 class Met(ev.Fact):
     """An obligation of this partition was met by a request of another."""
 
@@ -67,7 +77,7 @@ class Met(ev.Fact):
     by: str
 
 
-Inbound = Annotated[Submit | Withdraw | Decide | Notice | ElderOver | Met, Field(discriminator="kind")]
+Inbound = Annotated[Submit | Withdraw | Decide | Notice | ElderOver | Supersede | Met, Field(discriminator="kind")]
 INBOUND: TypeAdapter[Any] = TypeAdapter(Inbound)
 
 
@@ -116,18 +126,20 @@ def withdraw(turn: Turn, message: Withdraw) -> None:
         turn.add(ev.CommandRepeated(command=message.command))
         return
     turn.add(ev.WithdrawalRecorded(command=message.command))
-    if turn.state.case is not None:
+    if turn.state.case is not None and not turn.state.superseded_by:
         _end_untouched(turn)
 
 
 def _end_untouched(turn: Turn) -> None:
+    reason = turn.state.called_off
+    assert reason is not None
     for task in list(turn.state.tasks.values()):
         if task.ended:
             continue
         if turn.ctx.leases.acts(task.system) == 0:
-            turn.not_started(task, "withdrawn", DecidedBy.WITHDRAWAL)
+            turn.not_started(task)
         else:
-            check_when_quiet(turn, task, "withdrawn")
+            check_when_quiet(turn, task, reason.value)
 
 
 def check_when_quiet(turn: Turn, task: TaskProgress, reason: str) -> None:
@@ -157,7 +169,7 @@ def decide(turn: Turn, message: Decide) -> None:
     turn.add(decided)
     task = turn.state.tasks[decided.system]
     if decided.decision is not Decision.REFUSE:
-        turn.dispatch(task, Mode.CHECK if turn.state.withdrawn else Mode.ACT)
+        turn.dispatch(task, Mode.CHECK if turn.state.called_off else Mode.ACT)
     elif turn.ctx.leases.acts(task.system) == 0:
         turn.add(ev.TaskEnded(system=task.system, outcomes=_refused(turn, decided)))
         turn.start()
@@ -174,8 +186,8 @@ def _misfit(turn: Turn, task: TaskProgress | None, message: Decide) -> str | Non
         return "other records were found since the person looked"
     if message.decided.decision is Decision.APPROVE and task.reason != "over_limit":
         return "there is nothing to approve: decide retry or refuse"
-    if message.decided.decision is Decision.APPROVE and turn.state.withdrawn:
-        return "the request was withdrawn: decide retry or refuse"
+    if message.decided.decision is Decision.APPROVE and turn.state.called_off:
+        return f"the request was {turn.state.called_off}: decide retry or refuse"
     return None
 
 
@@ -219,6 +231,35 @@ def go_on(turn: Turn, elder: str) -> None:
     turn.start()
 
 
+def supersedes(case: ev.Case) -> bool:
+    """Whether a request takes the place of earlier suspensions: an erasure, where the person wants it.
+
+    A retention sweep asks for nobody, and the person may need just what it would erase (GDPR 18(1)(b), (c)).
+    """
+    return case.action is Action.ERASE and case.requested_by.kind != "retention_sweep"
+
+
+def supersede(turn: Turn, message: Supersede) -> None:
+    """Give way to a later erasure of the same person, if it is to erase all that this request is to suspend."""
+    state = turn.state
+    if state.case is None or state.closed or state.called_off:
+        return
+    if state.case.action is Action.SUSPEND_USE and _covered(turn, message):
+        turn.add(ev.Superseded(by=message.by))
+        _end_untouched(turn)
+
+
+def _covered(turn: Turn, message: Supersede) -> bool:
+    """Whether the erasure knows the person by all that this request does, and acts wherever this request does."""
+    erasure, items = turn.ctx.plan(message.plan_hash), turn.state.accepted.scope.items
+    erased = {t.system: t.categories for t in erasure.tasks}
+    return (
+        set(turn.state.accepted.subject) <= set(message.subject)
+        and all(set(t.categories) <= set(erased.get(t.system, ())) for t in turn.plan.tasks)
+        and (erasure.scope.items is None or (items is not None and set(items) <= set(erasure.scope.items)))
+    )
+
+
 def _reject(turn: Turn, command: Coordinates, code: RejectionCode, detail: str, field: str) -> None:
     turn.add(ev.CommandRejected(code=code.value, field=field, detail=detail, command=command))
 
@@ -229,4 +270,5 @@ HANDLERS: Mapping[Any, Any] = {
     Decide: decide,
     Notice: notice,
     ElderOver: elder_over,
+    Supersede: supersede,
 }

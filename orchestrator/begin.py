@@ -42,8 +42,8 @@ def closed_door(state: Door | State | None, system: str, attempt: int) -> StopRe
     task = state.tasks[system]
     if state.status is RequestStatus.CLOSED or task.ended:
         return StopReason.CLOSED
-    if state.withdrawn and not (task.mode is Mode.CHECK and task.status is TaskStatus.OPEN):
-        return StopReason.WITHDRAWN
+    if state.called_off and not (task.mode is Mode.CHECK and task.status is TaskStatus.OPEN):
+        return state.called_off
     if task.status is TaskStatus.HELD:
         return StopReason.HELD
     if task.status is not TaskStatus.OPEN:

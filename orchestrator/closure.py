@@ -115,6 +115,7 @@ def close(
         subject=case.subject,
         clocks=made(Clocks, arrived=case.arrival.at, accepted=state.accepted_at, due=case.due, closed=now),
         withdrawn=state.withdrawn,
+        superseded_by=state.superseded_by,
         plan=plan,
         plan_hash=case.plan_hash,
         systems=systems,

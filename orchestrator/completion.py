@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.context import Lease
-from keshi.orchestrator.request import TaskProgress
+from keshi.orchestrator.request import CALLED_OFF_BY, State, TaskProgress
 from keshi.orchestrator.turn import Turn
 from keshi.schemas.base import changed, made
 from keshi.schemas.commands import Action
@@ -95,7 +95,7 @@ def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease)
         left = tuple(dict.fromkeys(o.category for o in outcomes if o.outcome is Outcome.NOT_STARTED))
         if left and _stays_open(turn, task, message.left or Left(), left):
             return
-        outcomes = tuple(_why_left(o, task) for o in outcomes)
+        outcomes = tuple(_why_left(o, task, turn.state) for o in outcomes)
     turn.add(
         made(
             ev.TaskEnded,
@@ -116,8 +116,9 @@ def _completed(turn: Turn, task: TaskProgress, message: Completed, lease: Lease)
 def _stays_open(turn: Turn, task: TaskProgress, left: Left, categories: tuple[str, ...]) -> bool:
     """Whether a task goes on of which a check found something not done.
 
-    What its system is still working on may yet be done, also after a withdrawal: nobody can say before how it ends. As
-    long as the system's own date has not passed it is waited for and costs no attempt. Then it is late, and shows so.
+    What its system is still working on may yet be done, also when nobody wants it any more: nobody can say before how
+    it ends. As long as the system's own date has not passed it is waited for and costs no attempt. Then it is late, and
+    shows so.
     """
     if task.refusal is not None:
         return False
@@ -136,7 +137,7 @@ def _stays_open(turn: Turn, task: TaskProgress, left: Left, categories: tuple[st
                 )
             )
         return True
-    if turn.state.withdrawn:
+    if turn.state.called_off:
         return False
     if left.asks:
         turn.hold(task, "handler_asks", left.asks, left=categories)
@@ -145,7 +146,7 @@ def _stays_open(turn: Turn, task: TaskProgress, left: Left, categories: tuple[st
     return True
 
 
-def _why_left(outcome: CategoryOutcome, task: TaskProgress) -> CategoryOutcome:
+def _why_left(outcome: CategoryOutcome, task: TaskProgress, state: State) -> CategoryOutcome:
     if outcome.outcome is not Outcome.NOT_STARTED:
         return outcome
     if task.refusal is not None:
@@ -158,7 +159,8 @@ def _why_left(outcome: CategoryOutcome, task: TaskProgress) -> CategoryOutcome:
                 "reason": None,
             },
         )
-    return changed(outcome, {"decided_by": DecidedBy.WITHDRAWAL, "reason": "withdrawn"})
+    assert state.called_off is not None
+    return changed(outcome, {"decided_by": CALLED_OFF_BY[state.called_off], "reason": state.called_off.value})
 
 
 def inconsistency(  # noqa: PLR0911 - a table of guards

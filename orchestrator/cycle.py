@@ -143,7 +143,7 @@ class CycleDecision:
     def _load(self, inputs: Inputs) -> None:
         tx, messages = self._tx, [m for _, m in inputs.inbox]
         submits = [m for m in messages if isinstance(m, admission.Submit)]
-        stops = [m for m in messages if isinstance(m, admission.Withdraw | admission.Decide)]
+        stops = [m for m in messages if isinstance(m, admission.Withdraw | admission.Decide | admission.Supersede)]
         wanted = {
             *(r.request_id for r in inputs.reports),
             *(m.request_id for m in messages if not isinstance(m, admission.Met)),
@@ -248,6 +248,7 @@ class CycleDecision:
             self._arrived(message, turn.events)
         if isinstance(message, admission.Submit) and any(isinstance(e, ev.RequestAccepted) for e in turn.events):
             self._keep(message, turn.state)
+            self._supersede(turn)
 
     def _in_force(self, case: ev.Case | None) -> dict[str, tuple[str, ...]]:
         """What is owed to the person and would be met by this request, by system: all of it by an erasure."""
@@ -267,6 +268,17 @@ class CycleDecision:
         mine = [Claim(h, message.request_id, self._partition, state.number) for h in message.case.subject]
         self._claims.extend(mine)
         batch.claims.extend(mine)
+
+    def _supersede(self, turn: Turn) -> None:
+        """Ask what came earlier for the same person to give way. What does not is waited for."""
+        case = turn.state.accepted
+        if not turn.state.waits_for or not admission.supersedes(case):
+            return
+        for elder in turn.ctx.elders:
+            asked = admission.Supersede(
+                request_id=elder, by=turn.state.request_id, plan_hash=case.plan_hash, subject=case.subject
+            )
+            self._tell(partition_of(elder, self._around.partitions), elder, asked)
 
     def _arrived(self, message: admission.Routed, happened: Sequence[Any]) -> None:
         rejected = next((e for e in happened if isinstance(e, ev.CommandRejected)), None)

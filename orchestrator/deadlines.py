@@ -44,7 +44,7 @@ def _task(turn: Turn, task: TaskProgress) -> None:
 def _only_check(turn: Turn, task: TaskProgress) -> bool:
     """Where a check found something left and its system says nothing of it (a job failed, or lied), an act follows."""
     checking = task.mode is Mode.CHECK and task.reason != NOT_DONE_YET
-    return checking or turn.state.withdrawn or task.refusal is not None
+    return checking or turn.state.called_off is not None or task.refusal is not None
 
 
 def _silent(turn: Turn, task: TaskProgress) -> None:

@@ -16,7 +16,7 @@ from keshi.schemas.tasks import MAX_LIST_BYTES, MAX_TASKS, Mode, PerformTasks, T
 
 def waiting(state: State) -> bool:
     """Whether there are tasks that could be started."""
-    if state.status is not RequestStatus.OPEN or state.withdrawn:
+    if state.status is not RequestStatus.OPEN or state.called_off:
         return False
     unstarted = TaskStatus.WAITING
     return any(t.status is unstarted for t in state.tasks.values())

@@ -14,7 +14,7 @@ import orjson
 from keshi.orchestrator.request import State, TaskProgress
 from keshi.schemas.commands import Action
 from keshi.schemas.requests import RequestStatus, TaskStatus
-from keshi.schemas.tasks import Mode
+from keshi.schemas.tasks import Mode, StopReason
 
 MAX_REMEMBERED: Final = 1000
 """Characters of a door that is kept."""
@@ -23,6 +23,7 @@ _REQUEST: Final = {s.value: s for s in RequestStatus}
 _ACTION: Final = {a.value: a for a in Action}
 _TASK: Final = {s.value: s for s in TaskStatus}
 _MODE: Final = {m.value: m for m in Mode}
+_CALLED_OFF: Final = {None: None, True: StopReason.WITHDRAWN, StopReason.SUPERSEDED.value: StopReason.SUPERSEDED}
 
 
 class TaskDoor(NamedTuple):
@@ -47,7 +48,7 @@ class Door(NamedTuple):
     """
 
     status: RequestStatus
-    withdrawn: bool
+    called_off: StopReason | None
     action: Action | None = None
     plan_hash: str = ""
     trace: str | None = None
@@ -60,8 +61,8 @@ def write_door(state: State) -> str:
     """The door of a request, as JSON."""
     case = state.case
     found: dict[str, object] = {"s": state.status.value, "t": {t.system: _task(t) for t in state.tasks.values()}}
-    if state.withdrawn:
-        found["w"] = True
+    if state.called_off:
+        found["w"] = state.withdrawn or state.called_off.value
     if case is not None:
         found |= {"a": case.action.value, "p": case.plan_hash}
         if case.traceparent is not None:
@@ -90,7 +91,7 @@ def _read(text: str, system: str) -> Door:
     task, suspended = found["t"].get(system), found["l"].get(system) if "l" in found else None
     return Door(
         _REQUEST[found["s"]],
-        found.get("w", False),
+        _CALLED_OFF[found.get("w")],
         _ACTION[found["a"]] if "a" in found else None,
         found.get("p", ""),
         found.get("c"),

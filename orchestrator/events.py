@@ -60,6 +60,13 @@ class WithdrawalRecorded(Fact):
     command: Coordinates
 
 
+class Superseded(Fact):
+    """A later erasure of the same person takes the place of this suspension."""
+
+    kind: Literal["superseded"] = "superseded"
+    by: str
+
+
 class CommandRepeated(Fact):
     """The same command again: answered with what exists."""
 
@@ -219,6 +226,7 @@ class ObligationMet(Fact):
 Event = Annotated[
     RequestAccepted
     | WithdrawalRecorded
+    | Superseded
     | CommandRepeated
     | CommandRejected
     | ElderEnded

@@ -233,7 +233,7 @@ def _held(view: Reader, state: State, task: TaskProgress) -> HeldTask:
     latest = max(found, key=lambda x: x.at, default=None)
     reason = task.reason or "unknown"
     decisions = [Decision.REFUSE, Decision.RETRY]
-    if reason == StopReason.OVER_LIMIT and not state.withdrawn:
+    if reason == StopReason.OVER_LIMIT and not state.called_off:
         decisions.insert(0, Decision.APPROVE)
     return HeldTask(
         system=task.system,

@@ -10,10 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from keshi.orchestrator import events as ev
 from keshi.schemas.base import changed, made
 from keshi.schemas.closure import AttemptRecord, DecisionRecord
-from keshi.schemas.outcomes import CategoryOutcome, Residue, Verdict
+from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Residue, Verdict
 from keshi.schemas.reports import HandlerVersion
 from keshi.schemas.requests import RequestState, RequestStatus, TaskState, TaskStatus
-from keshi.schemas.tasks import Mode
+from keshi.schemas.tasks import Mode, StopReason
+
+CALLED_OFF_BY: Mapping[StopReason, DecidedBy] = {
+    StopReason.WITHDRAWN: DecidedBy.WITHDRAWAL,
+    StopReason.SUPERSEDED: DecidedBy.SUPERSESSION,
+}
+"""Whose word it is that nothing more is begun."""
 
 
 class TaskProgress(BaseModel):
@@ -91,6 +97,7 @@ class State(BaseModel):
     case: ev.Case | None = None
     accepted_at: datetime | None = None
     withdrawn: bool = False
+    superseded_by: str | None = None
     waits_for: str | None = None
     suspensions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     overdue: bool = False
@@ -104,6 +111,13 @@ class State(BaseModel):
     @property
     def closed(self) -> bool:
         return self.status is RequestStatus.CLOSED
+
+    @property
+    def called_off(self) -> StopReason | None:
+        """Why nothing more may be begun, though the request is open: nobody wants it any more."""
+        if self.withdrawn:
+            return StopReason.WITHDRAWN
+        return StopReason.SUPERSEDED if self.superseded_by else None
 
     @property
     def accepted(self) -> ev.Case:
@@ -138,6 +152,7 @@ class State(BaseModel):
             status=self.status,
             action=case.action,
             withdrawn=self.withdrawn,
+            superseded_by=self.superseded_by,
             waits_for=self.waits_for,
             arrived_at=case.arrival.at,
             accepted_at=self.accepted_at,
@@ -252,7 +267,7 @@ def _identified(state: State, e: ev.TaskIdentified, at: datetime) -> Mapping[str
     return {**change, "case": changed(case, {"sealed": sealed})}
 
 
-_WAITED_FOR = frozenset({"withdrawn", "refused"})
+_WAITED_FOR = frozenset({"withdrawn", "superseded", "refused"})
 """Why an act is being waited for that was under way when nobody wanted it any more."""
 
 
@@ -364,6 +379,7 @@ def _closed(_: State, e: ev.RequestClosed, at: datetime) -> Mapping[str, Any]:
 _EVOLVE: Mapping[type[Any], Any] = {
     ev.RequestAccepted: _accepted,
     ev.WithdrawalRecorded: lambda *_: {"withdrawn": True},
+    ev.Superseded: lambda _, e, __: {"superseded_by": e.by},
     ev.CommandRepeated: lambda *_: {},
     ev.CommandRejected: lambda *_: {},
     ev.ElderEnded: _ended_elder,

@@ -6,9 +6,9 @@ from typing import Any
 from keshi.orchestrator import events as ev
 from keshi.orchestrator.context import Context
 from keshi.orchestrator.dispatch import first, startable, waiting
-from keshi.orchestrator.request import State, TaskProgress, evolve
+from keshi.orchestrator.request import CALLED_OFF_BY, State, TaskProgress, evolve
 from keshi.schemas.inventory import Plan
-from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
+from keshi.schemas.outcomes import CategoryOutcome, Outcome
 from keshi.schemas.tasks import Mode
 
 
@@ -73,13 +73,16 @@ class Turn:
             )
         )
 
-    def not_started(self, task: TaskProgress, reason: str, by: DecidedBy) -> None:
-        """End a task in which nothing was begun."""
+    def not_started(self, task: TaskProgress) -> None:
+        """End a task in which nothing was begun, of a request that was called off."""
+        why = self.state.called_off
+        assert why is not None
+        by = CALLED_OFF_BY[why]
         self.add(
             ev.TaskEnded(
                 system=task.system,
                 outcomes=tuple(
-                    CategoryOutcome(category=c, outcome=Outcome.NOT_STARTED, decided_by=by, reason=reason)
+                    CategoryOutcome(category=c, outcome=Outcome.NOT_STARTED, decided_by=by, reason=why.value)
                     for c in self.plan.task(task.system).categories
                 ),
             )

@@ -109,6 +109,9 @@ class ClosureRecord(Model):
     subject: Annotated[tuple[Digest, ...], Field(description="Keyed hashes of the identifiers.")]
     clocks: Clocks
     withdrawn: bool
+    superseded_by: Annotated[
+        RequestId | None, Field(description="The later erasure of the same person that took the place of this request.")
+    ] = None
     plan: Plan
     plan_hash: Digest
     systems: Annotated[tuple[SystemRecord, ...], Field(min_length=1)]

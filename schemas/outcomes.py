@@ -35,6 +35,7 @@ class DecidedBy(StrEnum):
     PERSON = "person"
     PLAN = "plan"
     WITHDRAWAL = "withdrawal"
+    SUPERSESSION = "supersession"
 
 
 class Verdict(StrEnum):
@@ -46,6 +47,7 @@ class Verdict(StrEnum):
     NO_DATA_HELD = "no_data_held"
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
+    SUPERSEDED = "superseded"
 
 
 DONE = frozenset({Outcome.ERASED, Outcome.ANONYMISED, Outcome.SUSPENDED, Outcome.RESUMED, Outcome.PROVISION_STOPPED})
@@ -108,6 +110,7 @@ def verdict(outcomes: Iterable[CategoryOutcome], *, narrowed: bool, residue: boo
         narrowed: The command asked for less than everything.
         residue: Some system still holds what its handler cannot reach.
     """
+    outcomes = tuple(outcomes)
     found = {o.outcome for o in outcomes}
     if not found:
         raise ValueError("a request without outcomes cannot be judged")
@@ -115,7 +118,8 @@ def verdict(outcomes: Iterable[CategoryOutcome], *, narrowed: bool, residue: boo
     if in_scope == {Outcome.REFUSED}:
         return Verdict.REFUSED
     if Outcome.NOT_STARTED in found and in_scope <= UNTOUCHED:
-        return Verdict.WITHDRAWN
+        superseded = any(o.decided_by is DecidedBy.SUPERSESSION for o in outcomes)
+        return Verdict.SUPERSEDED if superseded else Verdict.WITHDRAWN
     if in_scope <= {Outcome.NOT_FOUND} and in_scope:
         return Verdict.NO_DATA_HELD
     plainly = DONE | {Outcome.NOT_FOUND}

@@ -54,6 +54,9 @@ class RequestState(Model):
     status: RequestStatus
     action: Action
     withdrawn: bool = False
+    superseded_by: Annotated[
+        RequestId | None, Field(description="The later erasure of the same person that took the place of this request.")
+    ] = None
     waits_for: RequestId | None = None
     arrived_at: Moment
     accepted_at: Moment

@@ -74,6 +74,8 @@ class _Teller:
         yield 0, w.say("units", "label", label=w.say("action", request.action), text=verdict)
         if request.withdrawn:
             yield 0, w.say("line", "withdrawn")
+        if request.superseded_by:
+            yield 0, w.say("line", "superseded", request=request.superseded_by)
         if request.status is not RequestStatus.CLOSED:
             yield 0, w.say("line", "as_of", at=w.when(self._a.as_of))
 

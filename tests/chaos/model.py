@@ -14,6 +14,7 @@ from .ma_tool import MaTool
 from .rules import Asked, Ending, Rules, Wanted, same
 from .stores import Ref, Row, Stores
 
+_MARKS = {"suspended_by", "suspended_at"}
 _CRM = Crm()
 RULES: Mapping[str, Rules] = {r.system: r for r in (Billing(), _CRM, CallRecordings(), MaTool(), Affiliates())}
 """What the owners of the five systems have decided, by system, as the inventory calls it."""
@@ -101,6 +102,30 @@ class World:
                 else:
                     taken.strange.append(ref)
         return taken
+
+    def give_way(self, asked: Asked, after: Stores) -> dict[tuple[str, str], int]:
+        """How many records a suspension was about whose place an erasure took, by system and category.
+
+        What it had suspended shows only in what the law kept from being erased: those marks are kept in the model.
+
+        Args:
+            asked: the suspension.
+            after: the stores after the erasure, too.
+        """
+        belonging = self.belonging(asked)
+        counts = dict.fromkeys(_unable(asked, belonging), 0)
+        for system, refs in belonging.items():
+            rules, rows = RULES[system], self.stores.of(system)
+            before = {ref: rows[ref] for ref in refs if ref in rows}
+            wholly = copy.deepcopy(before)
+            rules.carry_out(wholly, refs, asked, self.today)
+            for category, endings in rules.endings(before, wholly, refs, asked, self.today).items():
+                counts[system, category] = endings.total()
+            for ref in before.keys() & after.of(system).keys():
+                marks = {name: after.of(system)[ref][name] for name in _MARKS & before[ref].keys()}
+                if rules.possible(before[ref], wholly.get(ref), before[ref] | marks):
+                    rows[ref] = before[ref] | marks
+        return counts
 
     def _take(self, system: str, ref: Ref, new: Row | None) -> None:
         rules, rows = RULES[system], self.stores.of(system)

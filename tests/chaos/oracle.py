@@ -28,6 +28,7 @@ Record = dict[str, Any]
 _GENESIS = "0" * 64
 _DONE = {"erased", "suspended", "resumed", "retained_by_law"}
 _CLEAN = {"erased", "suspended", "resumed", "not_found"}
+_OF_SUPERSEDED = {"suspended", "not_started", "not_found", "not_searchable", "impossible"}
 _REJECTED_RIGHTLY = {"already_closed"}
 """A withdrawal that came after the closure."""
 
@@ -128,7 +129,7 @@ def judge(evidence: Evidence) -> Judgement:
     for record in sorted(records.values(), key=lambda r: str(r["clocks"]["closed"])):
         request = sent[record["request_id"]]
         _own(owners, world, request.asked)
-        _one(world, request, record, evidence.after, found)
+        _one(world, request, record, evidence.after, sent, found)
     _stores(world, evidence.after, owners, found)
     return found
 
@@ -204,7 +205,9 @@ def _own(owners: dict[tuple[str, Ref], str], world: World, asked: Asked) -> None
 # --- one request
 
 
-def _one(world: World, request: Sent, record: Record, after: Stores, found: Judgement) -> None:
+def _one(
+    world: World, request: Sent, record: Record, after: Stores, later: Mapping[str, Sent], found: Judgement
+) -> None:
     """Hold a record against what had to be done, or, if the request was taken back, against what was."""
     request_id = request.request_id
     if record["action"] != request.asked.action:
@@ -214,9 +217,16 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
         found.add(found.wrong_counts, request_id, "a system or category is missing in the record")
         return
     outcomes = {outcome for endings in said.values() for outcome, _ in endings}
-    verdict = _verdict(outcomes, residue=any(system.get("residue") for system in record["systems"]))
+    superseded_by = record.get("superseded_by")
+    residue = any(system.get("residue") for system in record["systems"])
+    verdict = _verdict(outcomes, "superseded" if superseded_by else "withdrawn", residue=residue)
     if record["verdict"] != verdict:
         found.add(found.false, request_id, f"the verdict is {record['verdict']}, not {verdict}")
+    if superseded_by:
+        if request.asked.action != "suspend_use" or not _erases(later.get(superseded_by), request.asked):
+            found.add(found.false, request_id, "superseded by what is no later erasure of the same person")
+        _compare_superseded(request_id, world.give_way(request.asked, after), said, record, found)
+        return
     if not record["withdrawn"]:
         if request.untouched:
             found.add(found.false, request_id, "it was taken back before it came, and carried out")
@@ -234,9 +244,18 @@ def _one(world: World, request: Sent, record: Record, after: Stores, found: Judg
     found.taken_back["untouched" if not done else "partly" if "not_started" in outcomes else "wholly"] += 1
 
 
-def _verdict(outcomes: set[str], *, residue: bool) -> str:
+def _erases(later: Sent | None, asked: Asked) -> bool:
+    """Whether it is an erasure for a person who is named by all that this request names them by."""
+    return later is not None and later.asked.action == "erase" and set(_named(asked)) <= set(_named(later.asked))
+
+
+def _named(asked: Asked) -> list[tuple[str, str]]:
+    return [(i["type"], i["value"]) for i in asked.identifiers]
+
+
+def _verdict(outcomes: set[str], called_off: str, *, residue: bool) -> str:
     if "not_started" in outcomes and outcomes <= {"not_started", "not_found", "not_searchable", "impossible"}:
-        return "withdrawn"
+        return called_off
     if outcomes == {"not_found"}:
         return "no_data_held"
     return "fulfilled" if outcomes <= _CLEAN and not residue else "fulfilled_with_exceptions"
@@ -294,6 +313,25 @@ def _compare_withdrawn(request_id: str, taken: Taken, said: Counts, record: Reco
         one_sided = len({any(o in _DONE and n for (o, _), n in c.items()) for c in both}) > 1
         why = f"{_name(place)}: said {_show(said[place])}, and it is {_show(expected)}"
         found.add(found.false if one_sided else found.wrong_counts, request_id, why)
+
+
+def _compare_superseded(
+    request_id: str, held: Mapping[tuple[str, str], int], said: Counts, record: Record, found: Judgement
+) -> None:
+    """What it had suspended the erasure has removed since: its counts have to add up to what the person had there.
+
+    Args:
+        held: How many records of the person there were, at every place.
+    """
+    begun = {system["system"] for system in record["systems"] if system.get("checked_at")}
+    for place, count in held.items():
+        expected = count if place[0] in begun else 0
+        if said[place].total() != expected:
+            found.add(
+                found.wrong_counts, request_id, f"{_name(place)}: said {_show(said[place])}, and there were {expected}"
+            )
+        if {outcome for outcome, _ in said[place]} - _OF_SUPERSEDED:
+            found.add(found.false, request_id, f"{_name(place)}: said {_show(said[place])} of a suspension")
 
 
 def _stores(world: World, after: Stores, owners: Mapping[tuple[str, Ref], str], found: Judgement) -> None:

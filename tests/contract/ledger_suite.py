@@ -44,7 +44,7 @@ from keshi.runtime.sealing import WrappedKey
 from keshi.schemas.closure import GENESIS
 from keshi.schemas.commands import Action
 from keshi.schemas.requests import RequestStatus, TaskStatus
-from keshi.schemas.tasks import Mode
+from keshi.schemas.tasks import Mode, StopReason
 from kit.seeding import PARTITIONS, Seeder, new_keys, request_in
 
 WAITS = 0.3
@@ -542,7 +542,7 @@ class LedgerSuite:
             assert doors[request_id][:2] == (0, read_door(write_door(known), "crm"))
             assert doors[request_id].sealed == ()
         door, task = doors[one].door, doors[two].door.tasks["crm"]
-        assert (door.action, door.suspensions, door.withdrawn) == (Action.RESUME_USE, {"crm": ("o" * 32,)}, False)
+        assert (door.action, door.suspensions, door.called_off) == (Action.RESUME_USE, {"crm": ("o" * 32,)}, None)
         assert door.plan_hash == whole[one].accepted.plan_hash
         assert (task.status, task.attempt, task.mode) == (TaskStatus.OPEN, 1, Mode.CHECK)
         assert doors[one].key is not None
@@ -691,7 +691,7 @@ class LedgerSuite:
                 tx.write(Batch(states=[(state(one, sequence=1, withdrawn=True), None)]))
                 before = tx.now
             seen, now = asking.result(timeout=SOON)
-        assert seen.withdrawn
+        assert seen.called_off is StopReason.WITHDRAWN
         assert now > before, "its time runs from behind the wait"
 
     # --- one subject, one at a time

@@ -5,6 +5,7 @@ import pytest
 from keshi.orchestrator.door import MAX_REMEMBERED, read_door, write_door
 from keshi.orchestrator.request import State, TaskProgress
 from keshi.schemas.requests import TaskStatus
+from keshi.schemas.tasks import StopReason
 
 
 def state(tasks: int) -> State:
@@ -18,6 +19,14 @@ def test_a_door_says_the_same_each_time_whether_it_is_remembered_or_not(tasks: i
     assert (len(text) > MAX_REMEMBERED) == (tasks > 0)
     for _ in range(2):
         door = read_door(text, "crm")
-        assert (door.withdrawn, [*door.tasks]) == (True, ["crm"])
+        assert (door.called_off, [*door.tasks]) == (StopReason.WITHDRAWN, ["crm"])
         assert door.tasks["crm"].status is TaskStatus.WAITING
         assert read_door(text, "nobody").tasks == {}
+
+
+def test_a_door_says_who_no_longer_wants_the_request() -> None:
+    withdrawn = state(0)
+    superseded = withdrawn.model_copy(update={"withdrawn": False, "superseded_by": "01JY"})
+    open_still = withdrawn.model_copy(update={"withdrawn": False})
+    said = [read_door(write_door(s), "crm").called_off for s in (withdrawn, superseded, open_still)]
+    assert said == [StopReason.WITHDRAWN, StopReason.SUPERSEDED, None]

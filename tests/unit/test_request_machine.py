@@ -29,7 +29,13 @@ START = datetime(2026, 11, 2, tzinfo=UTC)
 AT = Coordinates(topic="commands", partition=0, offset=0)
 RID = "01J00000000000000000000001"
 INVENTORY = inventory(mail={"actions": None}, shop={"record_limit": 4})
-PLAN = make_plan(INVENTORY, inventory_hash(INVENTORY), Action.ERASE, Scope(), ["email"])
+PLANS = {
+    action: make_plan(INVENTORY, inventory_hash(INVENTORY), action, Scope(), ["email"])
+    for action in (Action.ERASE, Action.SUSPEND_USE)
+}
+HASHES = {Action.ERASE: "9" * 64, Action.SUSPEND_USE: "8" * 64}
+WORDS = {Action.ERASE: Outcome.ERASED, Action.SUSPEND_USE: Outcome.SUSPENDED}
+LATER = "01J00000000000000000000002"
 SECRET = "5" * 64
 HANDLER = HandlerVersion(name="model", version="1")
 SAYS = (
@@ -40,10 +46,10 @@ SAYS = (
 )
 
 
-def case() -> ev.Case:
+def case(action: Action) -> ev.Case:
     return ev.Case(
         request_id=RID,
-        action=Action.ERASE,
+        action=action,
         scope=Scope(),
         regime=Regime.APPI,
         ground="appi.35-5",
@@ -55,14 +61,16 @@ def case() -> ev.Case:
         notice_language="ja",
         fingerprint="f" * 64,
         subject=("1" * 64,),
-        plan_hash="9" * 64,
+        plan_hash=HASHES[action],
         sealed={"shop": ("x",)},
         command=AT,
     )
 
 
 class Machine(RuleBasedStateMachine):
-    """One request for a shop. The shop's records are a set; the model knows what was ever destroyed."""
+    """One request for a shop: to erase, or to suspend. The shop's records are a set, without those with which it was
+    done; the model knows what was ever done.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,16 +85,20 @@ class Machine(RuleBasedStateMachine):
         self.record: Any = None
         self.policy = Policy(lease_seconds=10, max_attempts=3, max_acts=3, retry_schedule=(60,))
 
-    @initialize(records=st.sets(st.sampled_from([f"r{n}" for n in range(6)]), max_size=6))
-    def stock(self, records: set[str]) -> None:
+    @initialize(
+        records=st.sets(st.sampled_from([f"r{n}" for n in range(6)]), max_size=6), action=st.sampled_from([*PLANS])
+    )
+    def stock(self, records: set[str], action: Action) -> None:
         self.shop = set(records)
+        self.action = action
+        self.plan = PLANS[action]
 
     # --- helpers
 
     def context(self) -> Context:
         return Context(
             policy=self.policy,
-            plan=lambda _: PLAN,
+            plan=lambda name: next(PLANS[a] for a, h in HASHES.items() if h == name),
             lease_secret=lambda _: SECRET,
             leases=Leases({"shop": tuple(self.leases)}),
             number=lambda: 1,
@@ -99,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         if turn.state.all_ended and not turn.state.closed:
             chain = closure.Chain(0, GENESIS)
             unions = {"shop": unite(self.manifests)}
-            closed = closure.close(turn.state, PLAN, unions, chain, self.now, plan_text=canonical(PLAN))
+            closed = closure.close(turn.state, self.plan, unions, chain, self.now, plan_text=canonical(self.plan))
             turn.add(closed.event)
             assert ClosureRecord.model_validate_json(closed.text) == closed.record
             self.record = closed.record
@@ -117,7 +129,8 @@ class Machine(RuleBasedStateMachine):
     def submit(self) -> None:
         before = self.state
         turn = self.turn(
-            admission.submit, admission.Submit(log="l", request_id=RID, case=case(), kek_id="k", wrapped_key="00")
+            admission.submit,
+            admission.Submit(log="l", request_id=RID, case=case(self.action), kek_id="k", wrapped_key="00"),
         )
         if before.case is not None:
             assert [type(e) for e in turn.events] == [ev.CommandRepeated]
@@ -125,6 +138,18 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def withdraw(self) -> None:
         self.turn(admission.withdraw, admission.Withdraw(log="l", request_id=RID, command=AT))
+
+    @rule(known=st.booleans())
+    def supersede(self, known: bool) -> None:
+        """An erasure of the same person, named by all that this request names them by, or by something else."""
+        before = self.state
+        asked = admission.Supersede(
+            request_id=RID, by=LATER, plan_hash=HASHES[Action.ERASE], subject=(("1" if known else "2") * 64,)
+        )
+        self.turn(admission.supersede, asked)
+        gives_way = known and before.case is not None and self.action is Action.SUSPEND_USE
+        if not gives_way or before.closed or before.withdrawn:
+            assert self.state.superseded_by == before.superseded_by
 
     @rule(seconds=st.sampled_from([1, 5, 11, 61, 90_000, 400_000]))
     def time_passes(self, seconds: int) -> None:
@@ -148,7 +173,7 @@ class Machine(RuleBasedStateMachine):
         union = unite([*self.manifests, found])
         got = answer(
             self.state,
-            PLAN.task("shop"),
+            self.plan.task("shop"),
             Leases({"shop": tuple(self.leases)}),
             question,
             union,
@@ -187,6 +212,7 @@ class Machine(RuleBasedStateMachine):
         assert not any(x.alive(self.now) and x.mode is Mode.ACT for x in self.leases)
         if mode is Mode.ACT:
             assert not self.state.withdrawn
+            assert not self.state.superseded_by
             assert self.task.refusal is None
 
     @precondition(lambda self: bool(self.leases))
@@ -213,7 +239,7 @@ class Machine(RuleBasedStateMachine):
         gone = [i for i in range(len(union)) if i not in left]
         said = [CategoryOutcome(category="orders", outcome=Outcome.NOT_FOUND)]
         if gone or not left:
-            word = Outcome.ERASED if gone else Outcome.NOT_FOUND
+            word = WORDS[self.action] if gone else Outcome.NOT_FOUND
             said.append(CategoryOutcome(category="profile", outcome=word, count=len(gone), items=tuple(gone)))
         if left:
             said.append(
@@ -277,7 +303,7 @@ class Machine(RuleBasedStateMachine):
             said = self.state.public(self.now)
             assert RequestState.model_validate_json(sent(said)) == said
             open_tasks = [t.system for t in self.state.tasks.values() if t.status is TaskStatus.OPEN]
-            for told in lists([task_message(self.state, PLAN, s, self.now) for s in open_tasks], 0):
+            for told in lists([task_message(self.state, self.plan, s, self.now) for s in open_tasks], 0):
                 assert PerformTasks.model_validate_json(sent(told)) == told
 
     @invariant()
@@ -293,7 +319,8 @@ class Machine(RuleBasedStateMachine):
         if self.record is None:
             return
         said = self.record.done()
-        assert said.get(Outcome.ERASED, 0) == len(self.destroyed), "what was destroyed is what the record says"
+        assert said.get(WORDS[self.action], 0) == len(self.destroyed), "what was done is what the record says"
+        assert self.record.superseded_by == self.state.superseded_by
 
     @invariant()
     def nothing_is_destroyed_that_is_no_evidence(self) -> None:

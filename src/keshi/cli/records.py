@@ -66,6 +66,7 @@ def _facts(record: ClosureRecord, checked: str) -> list[tuple[str, object]]:
         ("due", clocks.due.isoformat()),
         ("closed", clocks.closed.isoformat() + (" (late)" if clocks.closed > clocks.due else "")),
         ("withdrawn", "yes" if record.withdrawn else None),
+        ("superseded by", record.superseded_by),
         ("plan", record.plan_hash),
         ("inventory", record.plan.inventory),
         ("place", f"number {record.number} in the chain of partition {record.partition}"),

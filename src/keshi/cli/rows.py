@@ -11,7 +11,8 @@ from keshi.orchestrator.views import Exported
 from keshi.schemas.outcomes import CategoryOutcome
 
 COLUMNS: Final = (
-    *("request_id", "number", "action", "regime", "ground", "requested_by", "status", "verdict", "withdrawn"),
+    *("request_id", "number", "action", "regime", "ground", "requested_by", "status", "verdict"),
+    *("withdrawn", "superseded_by"),
     *("arrived", "accepted", "due", "closed", "late", "notified"),
     *("system", "task", "category", "outcome", "count", "decided_by", "outcome_ground", "until", "reason"),
     "hash",
@@ -38,6 +39,7 @@ def rows_of(one: Exported) -> Iterator[str]:
         "status": request.status,
         "verdict": request.verdict,
         "withdrawn": request.withdrawn,
+        "superseded_by": request.superseded_by,
         "arrived": request.arrived_at,
         "accepted": request.accepted_at,
         "due": request.due_at,

@@ -156,7 +156,8 @@ def _stands(task: TaskState) -> str:
 
 def standing(state: RequestState) -> str:
     """Status with what is remarkable of it."""
-    marks = [m for m, on in (("withdrawn", state.withdrawn), ("overdue", state.overdue)) if on]
+    known = (("withdrawn", state.withdrawn), ("superseded", state.superseded_by), ("overdue", state.overdue))
+    marks = [m for m, on in known if on]
     return f"{state.status} ({', '.join(marks)})" if marks else str(state.status)
 
 
@@ -178,6 +179,7 @@ def _show_one(view: RequestView, zone: tzinfo) -> None:
         ("action", state.action),
         ("status", standing(state)),
         ("waits for", state.waits_for),
+        ("superseded by", state.superseded_by),
         ("arrived", when(state.arrived_at, zone)),
         ("accepted", when(state.accepted_at, zone)),
         ("due", when(state.due_at, zone)),

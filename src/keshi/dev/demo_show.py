@@ -74,6 +74,7 @@ def _head(record: ClosureRecord) -> RenderableType:
             ("due", f"{clocks.due:%Y-%m-%d %H:%M:%S %Z}"),
             ("closed", f"{clocks.closed:%Y-%m-%d %H:%M:%S %Z}"),
             ("withdrawn", "yes" if record.withdrawn else "no"),
+            *((("superseded by", record.superseded_by),) if record.superseded_by else ()),
             ("person", f"known by {len(record.subject)} keyed hashes: {', '.join(h[:12] for h in record.subject)} …"),
             ("plan", f"{record.plan_hash} of inventory {record.plan.inventory}"),
         ]
