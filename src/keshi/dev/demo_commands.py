@@ -127,6 +127,7 @@ def script(people: Sequence[Person], partitions: int) -> Script:
     _special_erasures(made, cast, at)
     _suspensions(made, cast, at)
     _withdrawals(made, cast, at)
+    _superseded(made, cast, at)
     _answers_without_effect(made, cast, at)
     return made
 
@@ -216,18 +217,32 @@ def _withdrawals(made: Script, cast: _Cast, at: datetime) -> None:
     before = Step("withdraw: comes before its command", "WithdrawRequest", {"request_id": erase["request_id"]})
     made.add(before, person, Expectation.UNTOUCHED)
     made.add(Step("erase: was withdrawn before it came", "EraseSubject", erase, Verdict.WITHDRAWN, later=True))
-    # The erasure waits for the suspension of the same person, and so is withdrawn before anything is touched.
+    # The sweep waits for the suspension of the same person, and so is withdrawn before anything is touched.
     person = cast.pick(*_PLAIN, without=_ODD)
     suspend = _command(person, at)
     lane = suspend["request_id"]
-    erase = {**suspend, "request_id": made.beside(lane)}
+    sweep = {"ground": "appi.22", "requested_by": {"kind": "retention_sweep"}}
+    erase = {**suspend, **sweep, "request_id": made.beside(lane)}
     made.add(
         Step("suspend use, and at once", "SuspendUse", suspend, Verdict.FULFILLED_WITH_EXCEPTIONS, lane=lane),
         person,
         Expectation.SUSPEND_USE,
     )
-    made.add(Step("erase: waits for the suspension", "EraseSubject", erase, Verdict.WITHDRAWN, early=True, lane=lane))
+    title = "erase: retention sweep, waits for the suspension"
+    made.add(Step(title, "EraseSubject", erase, Verdict.WITHDRAWN, early=True, lane=lane))
     made.add(Step("withdraw: while it waits", "WithdrawRequest", {"request_id": erase["request_id"]}, lane=lane))
+
+
+def _superseded(made: Script, cast: _Cast, at: datetime) -> None:
+    """Nothing of the suspension has begun when the person asks for the erasure of it all."""
+    person = cast.pick(*_PLAIN, without=_ODD)
+    suspend = _command(person, at)
+    lane = suspend["request_id"]
+    made.add(Step("suspend use: superseded", "SuspendUse", suspend, Verdict.SUPERSEDED, early=True, lane=lane))
+    erase = {**suspend, "request_id": made.beside(lane)}
+    title = "erase: takes the place of the suspension"
+    step = Step(title, "EraseSubject", erase, Verdict.FULFILLED_WITH_EXCEPTIONS, lane=lane)
+    made.add(step, person, Expectation.ERASE)
 
 
 def _answers_without_effect(made: Script, cast: _Cast, at: datetime) -> None:
