@@ -335,10 +335,11 @@ def _report(judged: Judgement, armoury: Armoury, points: Sequence[Point], given:
             f"{p.system} {armoury.hits[p]}+{armoury.hits_with_withdrawal[p]}".strip() for p in points if p.name == name
         ]
         out(f"  {name:<34} {', '.join(counted)}\n")
-    back = ", ".join(
-        f"{n} {how} done" if how != "untouched" else f"{n} untouched" for how, n in judged.taken_back.items()
-    )
-    out(f"taken back: {back}\n")
+    for name, counted_by in (("taken back", judged.taken_back), ("superseded", judged.superseded)):
+        how_far = ", ".join(
+            f"{n} {how} done" if how != "untouched" else f"{n} untouched" for how, n in counted_by.items()
+        )
+        out(f"{name}: {how_far or 'none'}\n")
     for note in judged.notes[:50]:
         out(f"WRONG {note}\n")
     out(f"repeat with: {_command(given)}\n")

@@ -38,6 +38,19 @@ class Taken:
     strange: list[Ref]
 
 
+@dataclass(frozen=True)
+class GivenWay:
+    """What shows of a suspension whose place an erasure has taken: system and category → how many records.
+
+    Attributes:
+        there: the person had.
+        marked: the law kept from being erased, with the mark of this suspension on them.
+    """
+
+    there: dict[tuple[str, str], int]
+    marked: dict[tuple[str, str], int]
+
+
 class World:
     """The stores as they have to be."""
 
@@ -103,29 +116,30 @@ class World:
                     taken.strange.append(ref)
         return taken
 
-    def give_way(self, asked: Asked, after: Stores) -> dict[tuple[str, str], int]:
-        """How many records a suspension was about whose place an erasure took, by system and category.
-
-        What it had suspended shows only in what the law kept from being erased: those marks are kept in the model.
+    def give_way(self, asked: Asked, after: Stores) -> GivenWay:
+        """What shows of a suspension whose place an erasure took. Its marks on what was not erased go into the model.
 
         Args:
             asked: the suspension.
             after: the stores after the erasure, too.
         """
         belonging = self.belonging(asked)
-        counts = dict.fromkeys(_unable(asked, belonging), 0)
+        places = _unable(asked, belonging)
+        found = GivenWay(dict.fromkeys(places, 0), dict.fromkeys(places, 0))
         for system, refs in belonging.items():
             rules, rows = RULES[system], self.stores.of(system)
             before = {ref: rows[ref] for ref in refs if ref in rows}
             wholly = copy.deepcopy(before)
             rules.carry_out(wholly, refs, asked, self.today)
             for category, endings in rules.endings(before, wholly, refs, asked, self.today).items():
-                counts[system, category] = endings.total()
+                found.there[system, category] = endings.total()
             for ref in before.keys() & after.of(system).keys():
                 marks = {name: after.of(system)[ref][name] for name in _MARKS & before[ref].keys()}
                 if rules.possible(before[ref], wholly.get(ref), before[ref] | marks):
                     rows[ref] = before[ref] | marks
-        return counts
+                if marks.get("suspended_by") == asked.mark:
+                    found.marked[system, str(rules.category(ref))] += 1
+        return found
 
     def _take(self, system: str, ref: Ref, new: Row | None) -> None:
         rules, rows = RULES[system], self.stores.of(system)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from .model import RULES, Counts, Taken, World, differing
+from .model import RULES, Counts, GivenWay, Taken, World, differing
 from .rules import LEFT, Asked
 from .stores import Ref, Stores
 
@@ -88,6 +88,9 @@ class Judgement:
     notes: list[str] = field(default_factory=list)
     taken_back: Counter[str] = field(default_factory=Counter)
     """Requests that were taken back in time, by what had been done: `untouched`, `partly`, `wholly`."""
+
+    superseded: Counter[str] = field(default_factory=Counter)
+    """Suspensions whose place an erasure took, by what had been done: `untouched`, `partly`."""
 
     @property
     def ok(self) -> bool:
@@ -315,16 +318,10 @@ def _compare_withdrawn(request_id: str, taken: Taken, said: Counts, record: Reco
         found.add(found.false if one_sided else found.wrong_counts, request_id, why)
 
 
-def _compare_superseded(
-    request_id: str, held: Mapping[tuple[str, str], int], said: Counts, record: Record, found: Judgement
-) -> None:
-    """What it had suspended the erasure has removed since: its counts have to add up to what the person had there.
-
-    Args:
-        held: How many records of the person there were, at every place.
-    """
+def _compare_superseded(request_id: str, shows: GivenWay, said: Counts, record: Record, found: Judgement) -> None:
+    """What it had suspended the erasure has removed since: its counts have to add up to what the person had there."""
     begun = {system["system"] for system in record["systems"] if system.get("checked_at")}
-    for place, count in held.items():
+    for place, count in shows.there.items():
         expected = count if place[0] in begun else 0
         if said[place].total() != expected:
             found.add(
@@ -332,6 +329,11 @@ def _compare_superseded(
             )
         if {outcome for outcome, _ in said[place]} - _OF_SUPERSEDED:
             found.add(found.false, request_id, f"{_name(place)}: said {_show(said[place])} of a suspension")
+        if said[place]["suspended", None] < shows.marked[place]:
+            why = f"{_name(place)}: said {_show(said[place])}, and {shows.marked[place]} carry its mark"
+            found.add(found.false, request_id, why)
+    done = bool({outcome for counts in said.values() for outcome, _ in counts} & _DONE)
+    found.superseded["partly" if done else "untouched"] += 1
 
 
 def _stores(world: World, after: Stores, owners: Mapping[tuple[str, Ref], str], found: Judgement) -> None:

@@ -631,6 +631,53 @@ def test_a_suspension_taken_back_between_two_versions_says_so() -> None:
     assert judged(after, closed(right), back).false == ["r1"]
 
 
+def given_way(outcomes: Outcomes, verdict: str = "superseded", by: str = "r1") -> list[dict[str, Any]]:
+    """The messages: a suspension that gave way, and the erasure behind it."""
+    said = {**outcomes, "affiliates": {c: {"impossible": 0} for c in TABLES["affiliates"]}}
+    first = record("r0", said, verdict, superseded_by=by, action="suspend_use")
+    behind = {"number": 2, "previous": first["hash"], "clocks": {"closed": "2026-05-02T00:00:00Z"}}
+    return closed(first, seal(RIGHT | behind))
+
+
+def marked_and_erased() -> Stores:
+    """What the law keeps carries the mark of the suspension."""
+    after = erased()
+    for ref in (("invoices", "12"), ("payments", "22")):
+        after.of("billing")[ref] |= {"suspended_by": "keshi:r0", "suspended_at": MARKED}
+    return after
+
+
+BEFORE = Sent(asked("suspend_use", "r0"))
+IN_BILLING = {**NOTHING, "billing": outcomes_of("suspended")["billing"]}
+
+
+def test_a_suspension_may_give_way_to_an_erasure_untouched_or_half_way() -> None:
+    for after, messages in (
+        (erased(), given_way(NOTHING)),
+        (marked_and_erased(), given_way(IN_BILLING, "fulfilled_with_exceptions")),
+    ):
+        found = judged(after, messages, BEFORE, Sent(asked()))
+        assert found.ok, found.notes
+        assert sum(found.superseded.values()) == 1
+
+
+def test_a_suspension_that_gave_way_and_hides_what_it_had_done_is_false() -> None:
+    assert judged(marked_and_erased(), given_way(NOTHING), BEFORE, Sent(asked())).false == ["r0"]
+
+
+def test_a_suspension_that_gave_way_and_counts_wrongly_is_found() -> None:
+    outcomes = changed("billing", "invoices", {"suspended": 3}, IN_BILLING)
+    messages = given_way(outcomes, "fulfilled_with_exceptions")
+    assert judged(marked_and_erased(), messages, BEFORE, Sent(asked())).wrong_counts == ["r0"]
+
+
+def test_a_suspension_gives_way_to_an_erasure_of_the_same_person_alone() -> None:
+    assert judged(erased(), given_way(NOTHING, by="r9"), BEFORE, Sent(asked())).false == ["r0"]
+    more = ({"type": "email", "value": "hanako@mail.example"}, {"type": "customer_id", "value": "C-1"})
+    known_better = Sent(Asked("r0", "suspend_use", more))
+    assert judged(erased(), given_way(NOTHING), known_better, Sent(asked())).false == ["r0"]
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_suspension_that_erases_is_false(system: str) -> None:
     after = suspended()
