@@ -20,7 +20,7 @@ _SHAPES = {
     "erase_repeated": 3,
     "suspend": 4,
     "suspend_resume": 3,
-    "suspend_erase": 2,
+    "suspend_erase": 5,
 }
 
 
