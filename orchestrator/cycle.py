@@ -265,20 +265,23 @@ class CycleDecision:
         batch = self.out.batch
         batch.keys.append(KeyRow(message.request_id, WrappedKey(message.kek_id, bytes.fromhex(message.wrapped_key))))
         assert state.number is not None
-        mine = [Claim(h, message.request_id, self._partition, state.number) for h in message.case.subject]
+        case, number = message.case, state.number
+        mine = [Claim(h, case.request_id, self._partition, number, case.action.value) for h in case.subject]
         self._claims.extend(mine)
         batch.claims.extend(mine)
 
     def _supersede(self, turn: Turn) -> None:
-        """Ask what came earlier for the same person to give way. What does not is waited for."""
+        """Ask earlier suspensions of the same person to give way. What does not is waited for."""
         case = turn.state.accepted
         if not turn.state.waits_for or not admission.supersedes(case):
             return
-        for elder in turn.ctx.elders:
+        elders = set(turn.ctx.elders)
+        suspensions = {c for c in self._claims if c.request_id in elders and c.action == Action.SUSPEND_USE}
+        for elder, partition in sorted({(c.request_id, c.partition) for c in suspensions}):
             asked = admission.Supersede(
                 request_id=elder, by=turn.state.request_id, plan_hash=case.plan_hash, subject=case.subject
             )
-            self._tell(partition_of(elder, self._around.partitions), elder, asked)
+            self._tell(partition, elder, asked)
 
     def _arrived(self, message: admission.Routed, happened: Sequence[Any]) -> None:
         rejected = next((e for e in happened if isinstance(e, ev.CommandRejected)), None)

@@ -153,12 +153,13 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """That a request speaks of the holder of an identifier (by its keyed hash)."""
+    """That an open request speaks of the holder of an identifier (by its keyed hash). `action`: what it asks for."""
 
     holder: str
     request_id: str
     partition: int
     number: int
+    action: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,7 +215,7 @@ class CycleReading(Reading):
         if not holders:
             return []
         rows = self._c.execute(self._sql.CLAIMS, self._ids(holders))
-        return [port.Claim(r.holder, r.request_id, r.partition, r.number) for r in rows]
+        return [port.Claim(r.holder, r.request_id, r.partition, r.number, r.action) for r in rows]
 
     def in_force(self, holders: Collection[str]) -> Sequence[tuple[str, str, str, str]]:
         if not holders:

@@ -56,7 +56,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "size": "bigint",
         "sealed": "text",
     },
-    "claims": {"holder": "text", "request_id": "text", "partition": "integer", "number": "bigint"},
+    "claims": {
+        "holder": "text",
+        "request_id": "text",
+        "partition": "integer",
+        "number": "bigint",
+        "action": "text",
+    },
     "claims_ended": {"request_id": "text"},
     "keys": {"owner": "text", "kek_id": "text", "wrapped": "text"},
     "keys_destroyed": {"owner": "text"},
@@ -122,7 +128,7 @@ def sections(batch: Batch) -> dict[str, Rows]:
         "arrivals": [(a.topic_id, a.partition, a.offset, a.result, a.request_id, a.code) for a in batch.arrivals],
         "quarantine": [(q.stage, q.partition, q.offset, q.reason, q.field, q.size, q.sealed) for q in batch.quarantine],
         "claims": [
-            (c.holder, c.request_id, c.partition, c.number)
+            (c.holder, c.request_id, c.partition, c.number, c.action)
             for c in sorted(batch.claims, key=lambda c: (c.holder, c.request_id))
             if c.request_id not in ended
         ],

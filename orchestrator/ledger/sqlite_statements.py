@@ -72,7 +72,8 @@ _OBLIGATION = (
 OBLIGATIONS = text(f"{_OBLIGATION} WHERE obligation_id IN {_LISTED}").columns(due=_AT)
 OBLIGATIONS_OF = text(f"{_OBLIGATION} WHERE request_id = :r ORDER BY due NULLS LAST, obligation_id").columns(due=_AT)
 CLAIMS = text(
-    f"SELECT holder, request_id, partition, number FROM claims WHERE holder IN {_LISTED} ORDER BY number, holder"  # noqa: S608
+    f"SELECT holder, request_id, partition, number, action FROM claims WHERE holder IN {_LISTED} "  # noqa: S608
+    "ORDER BY number, holder"
 )
 IN_FORCE = text(
     "SELECT m.holder, m.system, m.obligation_id, o.kind FROM remembered m JOIN obligations o USING (obligation_id) "  # noqa: S608

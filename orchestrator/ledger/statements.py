@@ -54,7 +54,7 @@ LOCK_HOLDERS = Statement(
     "FROM unnest(CAST(:ids AS text[])) AS value ORDER BY 1) AS holders"
 )
 CLAIMS = Statement(
-    f"SELECT holder, request_id, partition, number FROM claims WHERE holder = {_LISTED} "  # noqa: S608
+    f"SELECT holder, request_id, partition, number, action FROM claims WHERE holder = {_LISTED} "  # noqa: S608
     "ORDER BY number, holder"
 )
 IN_FORCE = Statement(

@@ -7,6 +7,7 @@ holds for a store with one writer at a time.
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from threading import Event
 from typing import Any, Protocol
 from uuid import uuid4
@@ -147,7 +148,7 @@ class LedgerSuite:
 
     def test_a_migrated_store_is_in_order_also_when_it_is_done_again(self, store: Store, ledger: Ledger) -> None:
         ledger.check()
-        write(ledger, Batch(claims=[Claim("h" * 64, request_in(0), 0, 1)]))
+        write(ledger, Batch(claims=[Claim("h" * 64, request_in(0), 0, 1, "erase")]))
         store.migrate()
         ledger.check()
         assert len(read(ledger, lambda tx: tx.claims(["h" * 64]))) == 1
@@ -301,7 +302,7 @@ class LedgerSuite:
             outbox=[OutboxRow("a-1", "keshi.requests", words, one), OutboxRow("a-2", "keshi.tasks.crm", "{}", None, 0)],
             arrivals=[Arrival("log-1", 0, 4, "accepted", one), Arrival("log-1", 0, 5, "rejected", None, "too_large")],
             quarantine=[QuarantineRow("commands", 0, 6, "not_json", None, 12, "s.s.s")],
-            claims=[Claim(holder, one, 0, 1)],
+            claims=[Claim(holder, one, 0, 1, "erase")],
             keys=[KeyRow(one, WrappedKey("k1", b"\x00\xff")), KeyRow(name, WrappedKey("k1", b"\x01"))],
             plans={"p" * 64: '{"b": 1, "a": 2}'},
             inventories={"i" * 64: "{}"},
@@ -318,7 +319,7 @@ class LedgerSuite:
                 (0, one, '{"kind": "a"}'),
                 (0, one, '{"kind": "b"}'),
             ]
-            assert tx.claims([holder, "none"]) == [Claim(holder, one, 0, 1)]
+            assert tx.claims([holder, "none"]) == [Claim(holder, one, 0, 1, "erase")]
             assert tx.keys([one, name]) == {k.owner: k.key for k in batch.keys}
             assert tx.plans(["p" * 64, "none"]) == batch.plans
             assert tx.closures([one]) == {one: words}, "a record is read byte for byte"
@@ -338,7 +339,7 @@ class LedgerSuite:
             Batch(
                 inbox=[InboxRow(0, one, "{}"), InboxRow(0, two, "{}")],
                 outbox=[OutboxRow(f"a-{n}", "t", "{}") for n in range(3)],
-                claims=[Claim("h" * 64, one, 0, 1), Claim("h" * 64, two, 0, 2)],
+                claims=[Claim("h" * 64, one, 0, 1, "erase"), Claim("h" * 64, two, 0, 2, "erase")],
                 keys=[KeyRow(x, WrappedKey("k1", b"\x01")) for x in (one, two, done, kept)],
                 obligations=[obligation(one, done), obligation(two, kept)],
                 remembered=[("h" * 64, done, "crm"), ("h" * 64, kept, "crm")],
@@ -369,7 +370,7 @@ class LedgerSuite:
             Batch(
                 keys=[KeyRow(one, WrappedKey("k1", b"\x01"))],
                 keys_destroyed=[one],
-                claims=[Claim("h" * 64, one, 0, 1)],
+                claims=[Claim("h" * 64, one, 0, 1, "erase")],
                 claims_ended=[one],
             ),
         )
@@ -712,12 +713,12 @@ class LedgerSuite:
                 assert list(tx.claims([holder])) == []
                 accepting = pool.submit(accept_another)
                 waits(accepting)
-                tx.write(Batch(claims=[Claim(holder, elder, 0, 7)]))
-            assert accepting.result(timeout=SOON) == [Claim(holder, elder, 0, 7)]
+                tx.write(Batch(claims=[Claim(holder, elder, 0, 7, "erase")]))
+            assert accepting.result(timeout=SOON) == [Claim(holder, elder, 0, 7, "erase")]
 
     def test_who_waits_for_an_elder_that_closes_does_not_see_it_any_more(self, ledger: Ledger, other: Ledger) -> None:
         holder, elder, elder_still = "ab" * 32, request_in(0), request_in(0)
-        write(ledger, Batch(claims=[Claim(holder, elder, 0, 7), Claim(holder, elder_still, 0, 8)]))
+        write(ledger, Batch(claims=[Claim(holder, elder, 0, 7, "erase"), Claim(holder, elder_still, 0, 8, "erase")]))
 
         def look() -> Any:
             position = take(other, partition=1)
@@ -755,10 +756,23 @@ class LedgerSuite:
             assert all(f.result(timeout=SOON) for f in both)
 
     def test_claims_come_eldest_first(self, ledger: Ledger) -> None:
-        rows = [Claim(h, request_in(0), 0, n) for n, h in ((5, "aa" * 32), (2, "bb" * 32), (9, "aa" * 32))]
+        rows = [Claim(h, request_in(0), 0, n, "erase") for n, h in ((5, "aa" * 32), (2, "bb" * 32), (9, "aa" * 32))]
         write(ledger, Batch(claims=rows))
         found = read(ledger, lambda tx: tx.claims(["aa" * 32, "bb" * 32]))
         assert [c.number for c in found] == [2, 5, 9]
+
+    def test_what_a_claim_asks_for_can_be_worked_out_anew(self, store: Any, ledger: Ledger) -> None:
+        """As the migration does that brought it, for requests that were open then."""
+        step: Any = import_module("keshi.orchestrator.ledger.migrations.versions.0004_claims_action")
+        named = "number, request_id, action, regime, ground, arrived, due"
+        at = "'2026-11-02 09:00:00+00:00'"
+        store.sql(*(
+            f"INSERT INTO cases ({named}) VALUES ({n}, 'r{n}', '{action}', 'appi', 'appi.35-5', {at}, {at})"
+            for n, action in ((1, "erase"), (2, "suspend_use"))
+        ))  # fmt: skip
+        write(ledger, Batch(claims=[Claim("aa" * 32, f"r{n}", 0, n, "") for n in (1, 2)]))
+        store.sql(step.FILL)
+        assert [c.action for c in read(ledger, lambda tx: tx.claims(["aa" * 32]))] == ["erase", "suspend_use"]
 
     # --- through the domain
 

@@ -137,7 +137,7 @@ class TestPostgresLedger(LedgerSuite):
         position = take(ledger)
         with ledger.cycle(position, position.next + 1) as tx:
             tx.lock_holders(["ab" * 32])
-            tx.write(Batch(claims=[Claim("ab" * 32, one, 0, 1)]))
+            tx.write(Batch(claims=[Claim("ab" * 32, one, 0, 1, "erase")]))
             assert [c.request_id for c in tx.claims(["ab" * 32])] == [one]
         with ledger.begins(0) as begin:
             begin.doors([found.request_id], "crm")

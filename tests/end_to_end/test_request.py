@@ -136,8 +136,8 @@ def test_a_repeat_gets_the_answer_that_exists_and_other_data_under_its_id_are_a_
 
 def test_a_later_request_for_the_same_person_waits_for_the_earlier(world: World) -> None:
     """A retention sweep, here: what the person asks for may supersede it."""
-    elder, sweep = command("SuspendUse"), {"requested_by": {"kind": "retention_sweep"}, "ground": "appi.22"}
-    younger = command(**sweep)
+    sweep: dict[str, Any] = {"requested_by": {"kind": "retention_sweep"}, "ground": "appi.22"}
+    elder, younger = command("SuspendUse"), command(**sweep)
     while partition_of(elder["request_id"], 2) == partition_of(younger["request_id"], 2):
         younger = command(**sweep)
     world.send(cloudevent(elder, "SuspendUse"))
