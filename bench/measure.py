@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
@@ -96,12 +96,22 @@ class Bench:
 
     def raw_limit(self, in_flight: int, seconds: float, warmup: float) -> Measured:
         """Groups of 18 messages per second, so many groups kept on their way."""
-        with raw.running(self.stack, self.options) as kafka, self._sender(kafka, raw.Raw(), LINGER_MS) as sender:
+        with (
+            raw.running(self.stack, self.options) as (kafka, pids),
+            self._sender(kafka, raw.Raw(), LINGER_MS) as sender,
+        ):
             sender.keep(self.numbers, in_flight, warmup)
-            return self._timed(sender, lambda: sender.keep(self.numbers, in_flight, seconds), kafka)
+            pids |= {"kafka": self.stack.pids["kafka"]}
+            return self._timed(sender, lambda: sender.keep(self.numbers, in_flight, seconds), kafka, pids)
 
-    def _timed(self, sender: Sender, what: Callable[[], None], kafka: KafkaSettings | None = None) -> Measured:
-        pids = self.stack.pids
+    def _timed(
+        self,
+        sender: Sender,
+        what: Callable[[], None],
+        kafka: KafkaSettings | None = None,
+        pids: Mapping[str, int] | None = None,
+    ) -> Measured:
+        pids = pids or self.stack.pids
         with Traffic(kafka or self.stack.kafka, SYSTEMS) as traffic, self.profile():
             before, own, closed, began = usage(pids), time.process_time(), sender.closed, time.monotonic()
             what()

@@ -58,8 +58,8 @@ def _request(raw: bytes) -> str:
 
 
 @contextmanager
-def running(stack: Stack, deployed: StackOptions) -> Iterator[KafkaSettings]:
-    """Run the hubs and the workers, with topics of their own, as many partitions as keshi's."""
+def running(stack: Stack, deployed: StackOptions) -> Iterator[tuple[KafkaSettings, dict[str, int]]]:
+    """Run the hubs and the workers, with topics of their own, as many partitions as keshi's. Yields their pids, too."""
     kafka = load(KafkaSettings, bootstrap=stack.kafka.bootstrap, prefix=PREFIX)
     options = topics.TopicOptions(partitions=deployed.partitions, commands_partitions=deployed.partitions)
     topics.apply(kafka, topics.wanted(kafka, SYSTEMS, options), options)
@@ -72,7 +72,7 @@ def running(stack: Stack, deployed: StackOptions) -> Iterator[KafkaSettings]:
             part.start()
         for part in parts:
             part.wait_ready(lambda log=part.spec.log: _says_ready(log), _READY_SECONDS)  # type: ignore[misc] # mypy cannot see a lambda's defaults
-        yield kafka
+        yield kafka, {part.spec.name: part.pid for part in parts}
         for part in parts:
             if not part.running():
                 raise BenchError(part.obituary())

@@ -58,11 +58,14 @@ def text(found: Found, memory: Mapping[str, Usage]) -> str:
         p50, p95 = found.median(part, "p50_ms"), found.median(part, "p95_ms")
         rounds = ", ".join(f"{m.per_second:.0f}" for m in some)
         lines.append(f"{part:<12}{found.median(part):>8.0f}{p50:>9.0f}{p95:>9.0f}   {rounds}")
-    parts = [part for part in found.measured if part != "raw"]
+    parts = [*found.measured]
     lines += ["", f"{'':<14}{'peak MiB':>9}" + "".join(f"{part:>11}" for part in parts) + "   CPU ms a closure"]
-    for name in (*memory, SENDER):
+    of_raw = [name for name in found.cpu_ms("raw") if name not in memory and name != SENDER]
+    for name in (*memory, *of_raw, SENDER):
         peak = f"{memory[name].peak:9.0f}" if name in memory else " " * 9
         lines.append(f"{name:<14}{peak}" + "".join(f"{found.cpu_ms(p).get(name, 0):11.2f}" for p in parts))
+    all_of_it = "".join(f"{sum(found.cpu_ms(p).values()):11.2f}" for p in parts)
+    lines.append(f"{'all':<23}{all_of_it}")
     for part in parts:
         messages = ", ".join(f"{n:.3f} {topic}" for topic, n in found.messages(part).items())
         lines.append(f"messages a closure, {part}: {messages}")
