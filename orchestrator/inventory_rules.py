@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from keshi.schemas.commands import Action
 from keshi.schemas.grounds import grounds
-from keshi.schemas.inventory import Role
+from keshi.schemas.inventory import THIRD_PARTIES, Role
 
 Place = tuple[str | int, ...]
 
@@ -59,10 +59,17 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _retention(system)
     yield from _abroad(systems)
     yield from _actions(systems)
+    for system in systems:
+        yield from _provision(system)
 
 
 def _list(node: Any) -> list[Any]:
     return node if isinstance(node, list) else []
+
+
+def _word(raw: Mapping[str, Any], field: str) -> str:
+    word = raw.get(field)
+    return word if isinstance(word, str) else ""
 
 
 def _names(systems: Iterable[Seen]) -> Iterator[Finding]:
@@ -166,9 +173,9 @@ def _retention(system: Seen) -> Iterator[Finding]:
 
 
 def _abroad(systems: list[Seen]) -> Iterator[Finding]:
-    home = {s.raw.get("country") for s in systems if s.raw.get("role") == Role.OWN.value}
+    home = {_word(s.raw, "country") for s in systems if _word(s.raw, "role") == Role.OWN.value}
     for place, holder in _holders(systems):
-        role, country = holder.get("role"), holder.get("country")
+        role, country = _word(holder, "role"), _word(holder, "country")
         if role == Role.RECIPIENT_ABROAD.value:
             if not holder.get("basis"):
                 yield Finding(
@@ -227,7 +234,7 @@ def _actions(systems: list[Seen]) -> Iterator[Finding]:
                 note=True,
             )
     if (
-        any(holder.get("role") in _OTHERS for _, holder in _holders(systems))
+        any(_word(holder, "role") in _OTHERS for _, holder in _holders(systems))
         and Action.STOP_PROVISION.value not in offered
     ):
         yield Finding(
@@ -236,3 +243,22 @@ def _actions(systems: list[Seen]) -> Iterator[Finding]:
             "add stop_provision where a handler can do it",
             note=True,
         )
+
+
+def _provision(system: Seen) -> Iterator[Finding]:
+    """Who provides nothing to third parties is not one, and has no provision to stop."""
+    if system.raw.get("provides_to_third_parties", True):
+        return
+    if system.has("actions", Action.STOP_PROVISION.value):
+        yield Finding(
+            system.at("provides_to_third_parties"),
+            "it provides nothing to third parties, and offers to stop that",
+            "take stop_provision out of its `actions`, or this line out",
+        )
+    for place, holder in _holders([system]):
+        if (role := _word(holder, "role")) in THIRD_PARTIES:
+            yield Finding(
+                (*place, "role"),
+                f"its role is {role}, and the system is said to provide nothing to third parties",
+                "take `provides_to_third_parties: false` out, or put the role right",
+            )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from keshi.schemas.base import sha256
 from keshi.schemas.commands import Action, Scope
 from keshi.schemas.inventory import Category, Inventory, Plan, PlannedTask, System
-from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome
+from keshi.schemas.outcomes import NOT_PROVIDED, CategoryOutcome, DecidedBy, Outcome
 from keshi.schemas.requests import RejectionCode
 from keshi.schemas.tasks import RetentionRule
 
@@ -45,7 +45,7 @@ def make_plan(inventory: Inventory, digest: str, action: Action, scope: Scope, g
         raise NotPlannable(
             RejectionCode.ACTION_NOT_POSSIBLE, "type", f"no system of the inventory can do {action.value}"
         )
-    covered = {s.name: _covered(s, scope) for s in able}
+    covered = {s.name: _covered(s, action, scope) for s in able}
     if not any(covered.values()):
         raise NotPlannable(
             RejectionCode.SCOPE_NOT_SUPPORTED, _field(scope), "no system that can act has a category that is only this"
@@ -88,11 +88,11 @@ def _field(scope: Scope) -> str:
     return next((f"data.scope.{name}" for name, asked in named.items() if asked), "data.scope")
 
 
-def _covered(system: System, scope: Scope) -> tuple[str, ...]:
-    return tuple(c.name for c in system.categories if _left_out(c, scope) is None)
+def _covered(system: System, action: Action, scope: Scope) -> tuple[str, ...]:
+    return tuple(c.name for c in system.categories if _left_out(system, c, action, scope) is None)
 
 
-def _left_out(category: Category, scope: Scope) -> tuple[Outcome, str] | None:
+def _left_out(system: System, category: Category, action: Action, scope: Scope) -> tuple[Outcome, str] | None:
     """Why a category is not in scope; None where it is. A scope narrows by all that it names.
 
     What serves an asked purpose together with others cannot be stopped for that one alone: that is said, and is not
@@ -104,14 +104,16 @@ def _left_out(category: Category, scope: Scope) -> tuple[Outcome, str] | None:
         return Outcome.OUT_OF_SCOPE, "item_not_asked_for"
     if scope.purposes is not None and not set(category.purposes) & set(scope.purposes):
         return Outcome.OUT_OF_SCOPE, "purpose_not_asked_for"
+    if action is Action.STOP_PROVISION and system.provides_to_third_parties is False:
+        return Outcome.OUT_OF_SCOPE, NOT_PROVIDED
     if scope.purposes is not None and not set(category.purposes) <= set(scope.purposes):
         return Outcome.IMPOSSIBLE, "purpose_not_separable"
     return None
 
 
 def _planned(system: System, action: Action, scope: Scope, known_types: frozenset[str]) -> PlannedTask:
-    covered = _covered(system, scope)
-    left_out = ((c.name, _left_out(c, scope)) for c in system.categories)
+    covered = _covered(system, action, scope)
+    left_out = ((c.name, _left_out(system, c, action, scope)) for c in system.categories)
     known = tuple(o for name, why in left_out if why for o in _known((name,), *why))
     if action not in system.actions:
         known += _known(covered, Outcome.IMPOSSIBLE, "action_not_offered")

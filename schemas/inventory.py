@@ -1,7 +1,7 @@
 """All systems that hold personal data, and the plan that a command makes of them."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,10 @@ class Role(StrEnum):
     JOINT_USER = "joint_user"
     THIRD_PARTY = "third_party"
     RECIPIENT_ABROAD = "recipient_abroad"
+
+
+THIRD_PARTIES: Final = frozenset({Role.THIRD_PARTY, Role.RECIPIENT_ABROAD})
+"""Who is given data by a provision that can be asked to stop (APPI 27, 28, 35(3)); the others are no third parties."""
 
 
 class Retention(Model):
@@ -62,7 +66,11 @@ class ExpectedResidue(Model):
 
 
 class System(Model):
-    """One place that holds personal data."""
+    """One place that holds personal data.
+
+    `provides_to_third_parties: false` declares that nothing of it is given to third parties, so that there is no
+    provision to stop. Without a word it counts as one that may be giving.
+    """
 
     name: Name
     title: Annotated[str, Field(min_length=1, max_length=200)]
@@ -72,6 +80,7 @@ class System(Model):
     basis: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     actions: Annotated[tuple[Action, ...], Field(max_length=4)]
     identifiers: Annotated[tuple[IdentifierType, ...], Field(min_length=1, max_length=50)]
+    provides_to_third_parties: Literal[True, False] | None = None
     learns: Annotated[tuple[IdentifierType, ...], Field(max_length=50)] = ()
     after: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
     record_limit: Annotated[int, Field(ge=1, le=20_000)] = 1000

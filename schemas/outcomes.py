@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -64,6 +64,9 @@ UNTOUCHED = frozenset(
 )
 """Outcomes in which nothing was changed."""
 
+NOT_PROVIDED: Final = "not_provided_to_third_parties"
+"""Reason of an `out_of_scope` that leaves out nothing of what was asked for: no provision is there to be stopped."""
+
 _NEEDS_GROUND = frozenset({Outcome.RETAINED_BY_LAW, Outcome.REFUSED})
 _NEEDS_REASON = frozenset({Outcome.IMPOSSIBLE, Outcome.ALTERNATIVE_MEASURE, Outcome.OUT_OF_SCOPE, Outcome.NOT_STARTED})
 
@@ -120,11 +123,13 @@ def verdict(outcomes: Iterable[CategoryOutcome], *, narrowed: bool, residue: boo
     if Outcome.NOT_STARTED in found and in_scope <= UNTOUCHED:
         superseded = any(o.decided_by is DecidedBy.SUPERSESSION for o in outcomes)
         return Verdict.SUPERSEDED if superseded else Verdict.WITHDRAWN
-    if in_scope <= {Outcome.NOT_FOUND} and in_scope:
+    # Who provides nothing was not searched, and may hold much.
+    if in_scope == {Outcome.NOT_FOUND} and all(o.reason != NOT_PROVIDED for o in outcomes):
         return Verdict.NO_DATA_HELD
     plainly = DONE | {Outcome.NOT_FOUND}
     if not in_scope or not in_scope <= plainly or residue:
         return Verdict.FULFILLED_WITH_EXCEPTIONS
-    if narrowed or Outcome.OUT_OF_SCOPE in found:
+    left_out = any(o.outcome is Outcome.OUT_OF_SCOPE and o.reason != NOT_PROVIDED for o in outcomes)
+    if narrowed or left_out:
         return Verdict.FULFILLED_WITHIN_SCOPE
     return Verdict.FULFILLED

@@ -91,6 +91,36 @@ BAD = {
     "ground that keeps nothing": ("jp.tax-records", "appi.22", 26, "makes nobody keep", "jp.tax-records"),
     "years": ("years: 7", "years: 0", 26, "greater than or equal to 1", "change it"),
     "abroad": ("role: own", "role: recipient_abroad", 7, "no basis", "add `basis:`"),
+    "provides nothing and offers to stop": (
+        "    actions: [erase]",
+        "    provides_to_third_parties: false\n    actions: [erase, stop_provision]",
+        20,
+        "offers to stop",
+        "stop_provision",
+    ),
+    "provides nothing and is a third party": (
+        "    role: own",
+        "    provides_to_third_parties: false\n    role: third_party",
+        8,
+        "its role is third_party",
+        "put the role right",
+    ),
+    "provides nothing and has a recipient abroad": (
+        "        title: Contacts",
+        "        title: Contacts\n        holder: {role: recipient_abroad, country: AU, basis: consent}"
+        + "\n    provides_to_third_parties: false",
+        15,
+        "its role is recipient_abroad",
+        "put the role right",
+    ),
+    "provides perhaps": (
+        "    actions: [erase]",
+        "    provides_to_third_parties: perhaps\n    actions: [erase]",
+        20,
+        "True or False",
+        "change it",
+    ),
+    "role is a list": ("role: own", "role: [own]", 7, "not one of its words", "third_party"),
     "no systems": (GOOD[GOOD.index("  - name: crm") :], "", 3, "is no list", "systems"),
     "list for a mapping": (
         "      - name: contacts\n        title: Contacts",
@@ -124,6 +154,12 @@ def test_what_is_worth_a_look_is_no_obstacle(tmp_path: Path) -> None:
     path = tmp_path / "i.yaml"
     path.write_text(text)
     assert load(path).system("crm").country == "US"
+
+
+def test_a_system_may_say_that_it_provides_nothing() -> None:
+    for role in ("own", "processor", "joint_user"):
+        text = changed("role: own", f"provides_to_third_parties: false\n    role: {role}")
+        assert [p for p in problems(text) if not p.note] == []
 
 
 def test_all_problems_are_told_at_once() -> None:

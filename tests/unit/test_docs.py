@@ -35,7 +35,7 @@ from keshi.schemas.commands import COMMANDS, Action
 from keshi.schemas.envelope import wrap
 from keshi.schemas.grounds import grounds
 from keshi.schemas.inventory import Inventory, Plan, PlannedTask
-from keshi.schemas.outcomes import CategoryOutcome, DecidedBy, Outcome, Residue, Verdict, verdict
+from keshi.schemas.outcomes import NOT_PROVIDED, CategoryOutcome, DecidedBy, Outcome, Residue, Verdict, verdict
 from keshi.schemas.requests import EVENTS, RejectionCode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,31 +298,32 @@ def test_no_page_speaks_of_the_place_it_was_written_at(page: str) -> None:
 
 
 def test_the_verdict_table_is_that_of_the_code() -> None:
-    """Over every set of outcomes, with and without residue, narrowed and not."""
-    rows = table("docs/records.md", "every outcome is one of", "one of them is", "residue", "narrowed", "verdict")
-    rules = [(set(words(a)), set(words(o)), r, n, Verdict(words(v)[0])) for a, o, r, n, v in rows]
+    """Over every set of outcomes, with and without residue, somebody who provides nothing, narrowed and not."""
+    conditions = ("residue", "not provided", "narrowed")
+    rows = table("docs/records.md", "every outcome is one of", "one of them is", *conditions, "verdict")
+    rules = [(set(words(a)), set(words(o)), tuple(when), Verdict(words(v)[0])) for a, o, *when, v in rows]
+    unprovided = CategoryOutcome(category="c", outcome=Outcome.OUT_OF_SCOPE, reason=NOT_PROVIDED)
     made = {o: CategoryOutcome.model_construct(category="c", outcome=o, count=1) for o in Outcome}
     sets = chain.from_iterable(combinations(Outcome, n) for n in range(1, len(Outcome) + 1))
-    for found, residue, narrowed in product(list(sets), (False, True), (False, True)):
-        wanted = _by_table(rules, set(found), residue=residue, narrowed=narrowed)
-        assert verdict([made[o] for o in found], narrowed=narrowed, residue=residue) is wanted, (found, residue)
+    for found, residue, nothing, narrowed in product(list(sets), *[(False, True)] * 3):
+        outcomes = [made[o] for o in found] + [unprovided] * nothing
+        wanted = _by_table(rules, set(found), (residue, nothing, narrowed or Outcome.OUT_OF_SCOPE in found))
+        assert verdict(outcomes, narrowed=narrowed, residue=residue) is wanted, (outcomes, residue, narrowed)
 
 
-Rule = tuple[set[str], set[str], str, str, Verdict]
+Rule = tuple[set[str], set[str], tuple[str, ...], Verdict]
 
 
-def _by_table(rules: Sequence[Rule], found: set[Outcome], *, residue: bool, narrowed: bool) -> Verdict:
+def _by_table(rules: Sequence[Rule], found: set[Outcome], conditions: tuple[bool, ...]) -> Verdict:
     asked = {o.value for o in found} - {Outcome.OUT_OF_SCOPE.value}
     says = {"yes": True, "no": False}
-    less = narrowed or Outcome.OUT_OF_SCOPE in found
-    for among, one_of_them, with_residue, when_narrowed, becomes in rules:
+    for among, one_of_them, when, becomes in rules:
         if among and not (asked and asked <= among):
             continue
         if one_of_them and not asked & one_of_them:
             continue
-        if says.get(with_residue, residue) != residue or says.get(when_narrowed, less) != less:
-            continue
-        return becomes
+        if all(says.get(word, is_so) == is_so for word, is_so in zip(when, conditions, strict=True)):
+            return becomes
     raise AssertionError("the table has no row for it")
 
 

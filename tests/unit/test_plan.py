@@ -8,7 +8,7 @@ from keshi.orchestrator.plan import NotPlannable, inventory_hash, make_plan
 from keshi.schemas.commands import Action, Scope
 from keshi.schemas.identifiers import KNOWN_TYPES
 from keshi.schemas.inventory import Inventory
-from keshi.schemas.outcomes import Outcome
+from keshi.schemas.outcomes import DecidedBy, Outcome
 from kit.samples import inventory
 
 CATEGORIES = ("a", "b", "c", "d")
@@ -88,6 +88,39 @@ def test_a_system_that_cannot_act_is_an_exception_not_a_silence() -> None:
     inv = inventory(mail={"actions": []})
     plan = make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(), ["email"])
     assert [k.outcome for k in plan.task("mail").known] == [Outcome.IMPOSSIBLE]
+
+
+def test_who_provides_nothing_to_third_parties_has_no_provision_to_stop() -> None:
+    """Out of scope where it is said so, and nowhere else; what was not asked for says that."""
+    both = [{"name": "recordings", "title": "R", "purposes": ["ads"]}, {"name": "calls", "title": "C"}]
+    nothing = {"actions": ["erase"], "identifiers": ["email"], "categories": both}
+    for said, outcome, reason in (
+        (False, Outcome.OUT_OF_SCOPE, "not_provided_to_third_parties"),
+        (True, Outcome.IMPOSSIBLE, "action_not_offered"),
+        (None, Outcome.IMPOSSIBLE, "action_not_offered"),
+    ):
+        inv = inventory(
+            mail={"actions": ["erase", "stop_provision"]}, calls={**nothing, "provides_to_third_parties": said}
+        )
+        task = make_plan(inv, inventory_hash(inv), Action.STOP_PROVISION, Scope(), ["email"]).task("calls")
+        assert not task.included
+        assert {(k.category, k.outcome, k.reason, k.decided_by) for k in task.known} == {
+            (name, outcome, reason, DecidedBy.PLAN) for name in ("recordings", "calls")
+        }
+        assert make_plan(inv, inventory_hash(inv), Action.ERASE, Scope(), ["email"]).task("calls").included
+
+
+def test_a_stop_of_provision_for_one_purpose_is_no_exception_where_nothing_is_provided() -> None:
+    category = {"name": "recordings", "title": "R", "purposes": ["ads", "quality"]}
+    calls = {"actions": [], "identifiers": ["email"], "categories": [category, {"name": "index", "title": "I"}]}
+    shared = {**PURPOSES, "actions": ["stop_provision"]}
+    inv = inventory(mail=shared, calls={**calls, "provides_to_third_parties": False})
+    scope = Scope(purposes=("marketing", "ads"))
+    task = make_plan(inv, inventory_hash(inv), Action.STOP_PROVISION, scope, ["email"]).task("calls")
+    assert {k.category: k.reason for k in task.known} == {
+        "recordings": "not_provided_to_third_parties",
+        "index": "purpose_not_asked_for",
+    }
 
 
 def test_who_has_nothing_to_do_is_still_asked_for_identifiers() -> None:

@@ -4,7 +4,7 @@ from itertools import chain, combinations
 
 import pytest
 
-from keshi.schemas.outcomes import DONE, UNTOUCHED, CategoryOutcome, DecidedBy, Outcome, Verdict, verdict
+from keshi.schemas.outcomes import DONE, NOT_PROVIDED, UNTOUCHED, CategoryOutcome, DecidedBy, Outcome, Verdict, verdict
 
 
 def sets() -> chain[tuple[Outcome, ...]]:
@@ -55,3 +55,27 @@ def test_fulfilled_means_plainly_done() -> None:
 def test_nothing_cannot_be_judged() -> None:
     with pytest.raises(ValueError, match="without outcomes"):
         verdict([], narrowed=False)
+
+
+@pytest.mark.parametrize("narrowed", [False, True])
+@pytest.mark.parametrize("residue", [False, True])
+def test_who_provides_nothing_changes_no_verdict(narrowed: bool, residue: bool) -> None:
+    """Nor makes a scope narrower. But it was not searched: beside it nobody says that no data are held."""
+    nothing = CategoryOutcome(category="c", outcome=Outcome.OUT_OF_SCOPE, reason=NOT_PROVIDED)
+    fulfilled = Verdict.FULFILLED_WITHIN_SCOPE if narrowed else Verdict.FULFILLED
+    for found in sets():
+        alone = verdict(outcomes(found), narrowed=narrowed, residue=residue)
+        beside = verdict([*outcomes(found), nothing], narrowed=narrowed, residue=residue)
+        if alone is not Verdict.NO_DATA_HELD:
+            assert beside is alone, found
+        elif residue:
+            assert beside is Verdict.FULFILLED_WITH_EXCEPTIONS, found
+        else:
+            assert beside is (Verdict.FULFILLED_WITHIN_SCOPE if Outcome.OUT_OF_SCOPE in found else fulfilled), found
+
+
+def test_nothing_provided_and_all_else_stopped_is_plainly_fulfilled() -> None:
+    stopped = CategoryOutcome(category="c", outcome=Outcome.PROVISION_STOPPED, count=1)
+    for reason, becomes in ((NOT_PROVIDED, Verdict.FULFILLED), ("other_reason", Verdict.FULFILLED_WITHIN_SCOPE)):
+        beside = CategoryOutcome(category="c", outcome=Outcome.OUT_OF_SCOPE, reason=reason)
+        assert verdict([stopped, beside], narrowed=False) is becomes

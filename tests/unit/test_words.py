@@ -20,7 +20,7 @@ from keshi.schemas.commands import Action, Decision, Regime, Requester
 from keshi.schemas.grounds import grounds
 from keshi.schemas.identifiers import KNOWN_TYPES
 from keshi.schemas.inventory import Role
-from keshi.schemas.outcomes import DecidedBy, Outcome, Verdict
+from keshi.schemas.outcomes import NOT_PROVIDED, DecidedBy, Outcome, Verdict
 from keshi.schemas.requests import RequestStatus, TaskStatus
 from keshi.schemas.tasks import HOLDS
 
@@ -147,6 +147,7 @@ def residues() -> Iterator[tuple[str, str]]:
 @cache
 def codes() -> Mapping[str, set[str]]:
     found = {family: set(names) for family, names in literals().items()}
+    found["reason"].add(NOT_PROVIDED)
     found["waits"] |= set(HOLDS) | set(errors()) - {"retry", "retry_after", "give_to_person"}
     found["residue_place"] |= {place for place, _ in residues()}
     found["residue_reason"] |= {reason for _, reason in residues()}

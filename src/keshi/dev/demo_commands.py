@@ -255,6 +255,7 @@ def _answers_without_effect(made: Script, cast: _Cast, at: datetime) -> None:
     conflict = RejectionCode.REQUEST_ID_CONFLICT
     made.add(Step("erase: another command under a used id", third.kind, other, rejected=conflict, later=True))
     person = cast.pick(*_BOTH, without=_ODD)
+    # An affiliate is abroad, and so a third party (APPI 28): it cannot be told to stop, and the record says so.
     stop = Step("stop provision: to advertising partners", "StopProvision", _command(person, at), kept)
     made.add(stop, person, Expectation.STOP_PROVISION)
     done = {"request_id": third.request_id}
