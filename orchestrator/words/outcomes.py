@@ -1,7 +1,7 @@
 """How each system ended, and what is still held: outcomes, residue and obligations as sentences."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from functools import partial
 
@@ -16,6 +16,8 @@ _GONE = frozenset({Outcome.ERASED, Outcome.ANONYMISED, Outcome.NOT_FOUND})
 """Outcomes after which a system holds nothing of the person in that category."""
 _OWED = frozenset({Outcome.RETAINED_BY_LAW, Outcome.SUSPENDED})
 """Outcomes of which obligations speak, as they stand now, once the request is closed."""
+_SAID = frozenset({DecidedBy.WORKER, DecidedBy.WITHDRAWAL})
+"""Whose word it is goes without saying: the first is as a rule, of the second the reason says it."""
 
 
 def done_in(standing: Standing, names: Names, words: Words) -> Lines:
@@ -39,14 +41,18 @@ def ended(outcomes: Iterable[CategoryOutcome], label: Callable[[str], str], name
     for o in outcomes:
         groups.setdefault((o.category, o.outcome, o.ground, o.reason, o.decided_by), []).append(o)
     for same in groups.values():
-        first, count = same[0], sum(o.count for o in same)
-        text = words.code("outcome", first.outcome, count)
-        yield 0, words.say("units", "label", label=label(first.category), text=text)
-        yield from ((1, line) for line in names.backing(first.ground, [(o.until, o.count) for o in same]))
-        if first.reason:
-            yield 1, names.labelled("reason", words.code("reason", first.reason))
-        if first.decided_by is not DecidedBy.WORKER:
-            yield 1, names.labelled("decided_by", words.code("decided_by", first.decided_by))
+        yield from _ending(label(same[0].category), same, names, words)
+
+
+def _ending(label: str, same: Sequence[CategoryOutcome], names: Names, words: Words) -> Lines:
+    first, count = same[0], sum(o.count for o in same)
+    text = words.code("outcome", first.outcome, count)
+    yield 0, words.say("units", "label", label=label, text=text)
+    yield from ((1, line) for line in names.backing(first.ground, [(o.until, o.count) for o in same]))
+    if first.reason:
+        yield 1, names.labelled("reason", words.code("reason", first.reason))
+    if first.decided_by not in _SAID:
+        yield 1, names.labelled("decided_by", words.code("decided_by", first.decided_by))
 
 
 def errors_of(standing: Standing, words: Words) -> str | None:
@@ -70,7 +76,9 @@ def held_lines(account: Account, names: Names, words: Words) -> Lines:
         if not standing.ended:
             yield 0, words.say("units", "label", label=system, text=words.say("line", "not_dealt_with"))
         left = [o for o in standing.outcomes if not _told_elsewhere(o, (standing.system, o.category) in owed)]
-        yield from ended(left, partial(_in_system, standing.system, names, words), names, words)
+        counted = [o for o in left if o.count]
+        yield from ended(counted, partial(_in_system, standing.system, names, words), names, words)
+        yield from _untouched(standing, [o for o in left if not o.count], names, words)
         for residue in standing.residue:
             text = words.join((system, names.residue(residue)))
             yield 0, _dated(text, residue.until, account.as_of.date(), words)
@@ -81,6 +89,17 @@ def held_lines(account: Account, names: Names, words: Words) -> Lines:
 def _told_elsewhere(outcome: CategoryOutcome, owed: bool) -> bool:  # noqa: FBT001 - said where it is called
     """Nothing is left, or an obligation says what is."""
     return outcome.outcome in _GONE or (outcome.outcome in _OWED and owed)
+
+
+def _untouched(standing: Standing, left: Iterable[CategoryOutcome], names: Names, words: Words) -> Lines:
+    """Categories of which nothing was counted: those that ended alike together, and all of a system by its name."""
+    groups: dict[tuple[object, ...], list[CategoryOutcome]] = {}
+    for o in left:
+        groups.setdefault((o.outcome, o.ground, o.reason, o.decided_by), []).append(o)
+    for same in groups.values():
+        whole = standing.ended and len(same) == len(standing.outcomes)
+        parts = () if whole else (names.category(standing.system, o.category) for o in same)
+        yield from _ending(words.join((names.system(standing.system), *parts)), same, names, words)
 
 
 def _in_system(system: str, names: Names, words: Words, category: str) -> str:

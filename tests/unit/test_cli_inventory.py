@@ -107,8 +107,10 @@ BAD = {
     ),
     "provides nothing and has a recipient abroad": (
         "        title: Contacts",
-        "        title: Contacts\n        holder: {role: recipient_abroad, country: AU, basis: consent}"
-        + "\n    provides_to_third_parties: false",
+        (
+            "        title: Contacts\n        holder: {role: recipient_abroad, country: AU, basis: consent}\n"
+            "    provides_to_third_parties: false"
+        ),
         15,
         "its role is recipient_abroad",
         "put the role right",

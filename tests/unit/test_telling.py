@@ -387,3 +387,38 @@ def test_a_narrowed_scope_and_a_withdrawal_are_said() -> None:
     assert "abc" not in asked
     assert "took the request back" in section(of, "summary")
     assert "Nothing was begun here." in section(of, "systems")
+
+
+def left(category: str, outcome: Outcome, reason: str, by: DecidedBy) -> CategoryOutcome:
+    return CategoryOutcome(category=category, outcome=outcome, reason=reason, decided_by=by)
+
+
+def test_what_nothing_was_begun_with_is_told_category_by_category_once() -> None:
+    """As still held stands the system, with the reason; single categories only where others ended otherwise."""
+    taken_back = (Outcome.NOT_STARTED, "withdrawn", DecidedBy.WITHDRAWAL)
+    systems = (
+        ended("crm", left("cards", *taken_back), left("calls", *taken_back)),
+        ended("desk", left("notes", *taken_back), left("mails", *taken_back), DONE),
+    )
+    told = said(closed(*systems, verdict=Verdict.FULFILLED_WITH_EXCEPTIONS, request={"withdrawn": True}))
+    assert told.count("cards") == told.count("calls") == 1
+    held = section(closed(*systems), "held")
+    assert held == (
+        "crm: Nothing was begun here.\nReason: the request was taken back\n"
+        "desk, notes, mails: Nothing was begun here.\nReason: the request was taken back"
+    )
+    assert "because the request was taken back" not in told, "the reason has said it"
+
+
+def test_what_ended_differently_is_told_apart_and_counted_records_by_their_category() -> None:
+    nowhere = left("cards", Outcome.IMPOSSIBLE, "action_not_offered", DecidedBy.PLAN)
+    elsewhere = left("calls", Outcome.OUT_OF_SCOPE, "not_provided_to_third_parties", DecidedBy.PLAN)
+    refused = CategoryOutcome(
+        category="notes", outcome=Outcome.REFUSED, count=2, ground="own.not-this-person", decided_by=DecidedBy.PERSON
+    )
+    held = section(closed(ended("crm", nowhere, elsewhere, refused)), "held")
+    assert "crm, notes: 2 records left as before: refused." in held
+    assert "crm, cards: Not possible in this system." in held
+    assert "crm, calls: Left out." in held
+    assert "there is nothing to stop" in held
+    assert "known when the request was planned" in held
