@@ -91,15 +91,15 @@ def nobody() -> str:
     return f"nobody-{uuid4().hex}@customer.example"
 
 
-def test_a_command_is_sent_waited_for_and_shown(keshi: Any) -> None:
+def test_a_command_is_sent_waited_for_and_shown(keshi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`submit --wait`, then `status` and `closure` say the same; `closure --json` is the record with its hash."""
     sent = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS)
     assert sent.code == 0, sent.err
     assert "waiting for the closure" in sent.err
     assert re.search(r"^accepted: due 20\d\d-\S*Z, open in 2 systems$", sent.err, re.MULTILINE), sent.err
     request = sent.rows[0][0]
-    assert sent["verdict"] == "no_data_held"
-    assert ["crm", "contacts", "not_found"] in [row[:3] for row in sent.rows]
+    assert "No data held." in sent.out
+    assert sent.out == f"{request}\n{keshi('closure', request).out}"
 
     status = keshi("status", request)
     assert (status.code, status["status"], status["verdict"]) == (0, "closed", "no_data_held")
@@ -112,6 +112,16 @@ def test_a_command_is_sent_waited_for_and_shown(keshi: Any) -> None:
     assert (shown.code, shown["hash"]) == (0, f"{record['hash']} (checked)")
     named = record.pop("hash")
     assert sha256(record) == named
+
+    told = ("--closure-language", "ja", "--zone", "Asia/Tokyo")
+    japanese = keshi("submit", "erase", "--email", nobody(), *told, "--wait", "--timeout", SECONDS)
+    assert "該当データなし" in japanese.out
+    assert "日本時間" in japanese.out
+    monkeypatch.delenv("KESHI_API_TOKEN")
+    tables = keshi("submit", "erase", "--email", nobody(), "--wait", "--timeout", SECONDS)
+    assert (tables.code, tables["verdict"]) == (0, "no_data_held"), tables.err
+    assert ["crm", "contacts", "not_found"] in [row[:3] for row in tables.rows]
+    assert "not in words, as `keshi closure` tells it: no token: set KESHI_API_TOKEN" in tables.err
 
 
 def test_the_same_as_json(keshi: Any) -> None:
@@ -158,7 +168,11 @@ def test_what_takes_longer_is_exit_code_4_and_goes_on(keshi: Any, stack: Stack) 
         thaw.join()
     finally:
         stack.thaw("worker-crm")
-    assert (back.code, back["withdrawn"]) == (0, "yes"), back.err
+    assert back.code == 0, back.err
+    assert "The person took the request back." in back.out
+    rows = keshi("closure", request, "--format", "table").rows
+    ended = [tuple(row[:2]) for row in rows if row[:1] in (["crm"], ["billing"]) and len(row) > 7]
+    assert len(ended) == len(set(ended)) > 0, "each category once"
 
 
 def test_a_person_decides_about_what_waits(keshi: Any, until: Any) -> None:

@@ -57,7 +57,7 @@ def test_a_handler_of_a_further_system_takes_part(
             worker.kill()
             worker.wait()
     assert done.returncode == 0, done.stderr
-    assert "helpdesk\ttickets\terased\t2\t2" in done.stdout
+    assert "Tickets, with all that the person wrote: 2 records erased." in done.stdout
     with closing(sqlite3.connect(tickets)) as db:
         assert db.execute("SELECT id FROM tickets").fetchall() == [("T-3",)]
 

@@ -62,7 +62,7 @@ def closure(
         elif shown is Format.TABLE:
             _as_tables(api.get(f"/v1/closures/{name}", reasons="true"))
         else:
-            _as_text(api.get(f"/v1/requests/{name}/account"), words_of(language, zone), only)
+            tell_account(api.get(f"/v1/requests/{name}/account"), words_of(language, zone), only)
 
 
 def _as_tables(text: str) -> None:
@@ -83,7 +83,12 @@ def genuine(text: str) -> bool | None:
     return None if sealed is None else bool(sealed.pop("hash") == sha256(sealed))
 
 
-def _as_text(text: str, words: Words, only: list[str] | None) -> None:
+def tell_account(text: str, words: Words, only: list[str] | None = None) -> None:
+    """Say an account in words, or only these parts of it.
+
+    Raises:
+        Failure: its record was changed after it was sealed.
+    """
     right = _tell(text, words, only)
     if right is False:
         raise Failure(_CHANGED)

@@ -9,13 +9,16 @@ import typer
 
 from keshi.cli.asked import SOURCE, Asked, Who, identifiers_of, read_command
 from keshi.cli.bulk import BulkOptions, submit_file
+from keshi.cli.closure import tell_account
 from keshi.cli.errors import REJECTED, TIMED_OUT, Failure
+from keshi.cli.http import Api
 from keshi.cli.output import note, say, say_json
-from keshi.cli.reading import day_and_time, request_id_of
+from keshi.cli.reading import ZONE, day_and_time, request_id_of, words_of
 from keshi.cli.records import show_record
 from keshi.client import Client, NotOverError, NotSentError, Submitted, UnreadableAnswerError
 from keshi.client.answers import Answer
 from keshi.client.commands import event_of
+from keshi.orchestrator.words import Language, Words
 from keshi.runtime.settings import ConfigurationError, KafkaSettings, load
 from keshi.schemas.commands import (
     EraseSubject,
@@ -45,8 +48,8 @@ _SENDING: Final = "Sending"
 _SUBMIT_HELP: Final = """
 
     What stands on a command line can be seen by others on this machine: --identifiers-file reads from a file or
-    standard input. Prints the request id; with --wait also the closure (exit code 3: rejected, 4: not over in time).
-    Needs KESHI_KAFKA_BOOTSTRAP.
+    standard input. Prints the request id; with --wait also the closure (exit code 3: rejected, 4: not over in time):
+    in words where there is an API to ask (KESHI_API_URL, KESHI_API_TOKEN), else as tables. Needs KESHI_KAFKA_BOOTSTRAP.
 """
 
 
@@ -57,6 +60,12 @@ def _several(explained: str, *, name: str | None = None, **more: Any) -> Any:
 WAIT = Annotated[bool, typer.Option("--wait", help="Listen until it is closed or rejected.", rich_help_panel=_SENDING)]
 TIMEOUT = Annotated[
     float, typer.Option(min=1, max=86_400, metavar="SECONDS", help="How long to wait.", rich_help_panel=_SENDING)
+]
+TOLD_IN = Annotated[
+    Language,
+    typer.Option(
+        "--closure-language", envvar="KESHI_LANGUAGE", help="Language of the closure.", rich_help_panel=_SENDING
+    ),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_SENDING)]
 DRY = Annotated[
@@ -183,9 +192,12 @@ def _submits(model: type[SubjectCommand], what: str) -> Callable[..., None]:
         request_id: Annotated[str | None, _one("UUID or ULID. Default: a new ULID.", "ID")] = None,
         wait: WAIT = False,
         timeout: TIMEOUT = 300,
+        told_in: TOLD_IN = Language.EN,
+        zone: ZONE = "UTC",
         as_json: JSON = False,
         dry_run: DRY = False,
     ) -> None:
+        words = words_of(told_in, zone)
         by_type = {
             "email": email,
             "phone": phone,
@@ -214,7 +226,8 @@ def _submits(model: type[SubjectCommand], what: str) -> Callable[..., None]:
         if dry_run:
             say(event_of(command, source=SOURCE).decode())
             return
-        _carry_out(command.request_id, lambda c: c.submit(command), timeout if wait else None, as_json=as_json)
+        seconds = timeout if wait else None
+        _carry_out(command.request_id, lambda c: c.submit(command), seconds, words, as_json=as_json)
 
     submit.__doc__ = what + _SUBMIT_HELP
     return submit
@@ -231,6 +244,8 @@ def withdraw(
     request: Annotated[str, typer.Argument(help="A request id.")],
     wait: WAIT = False,
     timeout: TIMEOUT = 300,
+    told_in: TOLD_IN = Language.EN,
+    zone: ZONE = "UTC",
     as_json: JSON = False,
     dry_run: DRY = False,
 ) -> None:
@@ -238,14 +253,16 @@ def withdraw(
 
     Exit code with --wait: 3 rejected (it was closed before), 4 not over in time. Needs KESHI_KAFKA_BOOTSTRAP.
     """
-    request_id = request_id_of(request)
+    request_id, words = request_id_of(request), words_of(told_in, zone)
     if dry_run:
         say(event_of(WithdrawRequest(request_id=request_id), source=SOURCE).decode())
         return
-    _carry_out(request_id, lambda c: c.withdraw(request_id), timeout if wait else None, as_json=as_json)
+    _carry_out(request_id, lambda c: c.withdraw(request_id), timeout if wait else None, words, as_json=as_json)
 
 
-def _carry_out(request_id: str, send: Callable[[Client], Submitted], seconds: float | None, *, as_json: bool) -> None:
+def _carry_out(
+    request_id: str, send: Callable[[Client], Submitted], seconds: float | None, words: Words, *, as_json: bool
+) -> None:
     kafka = load(KafkaSettings)
     with Client(kafka, SOURCE) as client:
         since = client.mark() if seconds else None
@@ -279,7 +296,7 @@ def _carry_out(request_id: str, send: Callable[[Client], Submitted], seconds: fl
             raise Failure(str(e), TIMED_OUT) from None
         except UnreadableAnswerError as e:
             raise Failure(f"{e}: upgrade keshi here") from None
-    _show(answer, told if as_json else None)
+    _show(answer, told if as_json else None, words)
 
 
 def _tell_of_the_way(answer: Answer) -> None:
@@ -292,12 +309,24 @@ def _tell_of_the_way(answer: Answer) -> None:
         note(f"{word}: due {day_and_time(state.due_at)}, open in {tasks} systems{behind}")
 
 
-def _show(answer: RequestClosed | RequestRejected, told: dict[str, Any] | None) -> None:
+def _show(answer: RequestClosed | RequestRejected, told: dict[str, Any] | None, words: Words) -> None:
     result: Literal["closed", "rejected"] = "closed" if isinstance(answer, RequestClosed) else "rejected"
     if told is not None:
         say_json(told | {"result": result} | answer.model_dump(mode="json", exclude_none=True))
     elif isinstance(answer, RequestClosed):
-        show_record(answer.closure)
+        _tell(answer, words)
     if isinstance(answer, RequestRejected):
         at = f" at {answer.field}" if answer.field else ""
         raise Failure(f"rejected: {answer.code.value}{at}: {answer.detail}", REJECTED)
+
+
+def _tell(answer: RequestClosed, words: Words) -> None:
+    """As `keshi closure` does; without the API, which knows titles and opens reasons, as tables of the record."""
+    try:
+        with Api() as api:
+            account = api.get(f"/v1/requests/{answer.state.request_id}/account")
+    except (ConfigurationError, Failure) as e:
+        note(f"not in words, as `keshi closure` tells it: {e}")
+        show_record(answer.closure)
+    else:
+        tell_account(account, words)
