@@ -1,13 +1,21 @@
 """How commands show things: tables to a terminal, plain lines with tabs when piped, JSON where asked for."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d(T\S+)?")
+_LEAST: Final = 8
+"""Characters that every other column keeps. Where there is less room, moments are broken between day and time."""
+_BETWEEN: Final = 3
+"""Characters between two columns."""
 
 
 def say(line: str = "") -> None:
@@ -32,12 +40,34 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
         for row in (columns, *shown):
             say("\t".join(row))
         return
+    console = Console(highlight=False)
+    # The first names the row: to be copied whole.
+    whole = {0, *(n for n in range(len(columns)) if _moments([row[n] for row in shown]))}
+    if not _fits(columns, shown, whole, console.width):
+        shown = [[_broken(cell) for cell in row] for row in shown]
     drawn = Table(title=title, title_justify="left", show_edge=False, pad_edge=False, header_style="bold")
     for n, column in enumerate(columns):
-        drawn.add_column(column, overflow="fold", no_wrap=n == 0)  # the first names the row: to be copied whole
+        drawn.add_column(column, overflow="fold", no_wrap=n in whole)
     for row in shown:
         drawn.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(drawn)
+    console.print(drawn)
+
+
+def _moments(cells: Iterable[str]) -> bool:
+    """Whether a column holds days or moments, and nothing else."""
+    said = [cell for cell in cells if cell]
+    return bool(said) and all(_MOMENT.fullmatch(cell) for cell in said)
+
+
+def _broken(cell: str) -> str:
+    return cell.replace("T", "\n") if _MOMENT.fullmatch(cell) else cell
+
+
+def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]], whole: AbstractSet[int], width: int) -> bool:
+    """Whether a table leaves room to the other columns when these are not broken."""
+    longest = [max(len(row[n]) for row in (columns, *rows)) for n in range(len(columns))]
+    least = sum(size if n in whole else min(size, _LEAST) for n, size in enumerate(longest))
+    return least + _BETWEEN * (len(columns) - 1) <= width
 
 
 def heading(line: str) -> None:
