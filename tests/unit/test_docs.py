@@ -305,7 +305,7 @@ def test_the_verdict_table_is_that_of_the_code() -> None:
     unprovided = CategoryOutcome(category="c", outcome=Outcome.OUT_OF_SCOPE, reason=NOT_PROVIDED)
     made = {o: CategoryOutcome.model_construct(category="c", outcome=o, count=1) for o in Outcome}
     sets = chain.from_iterable(combinations(Outcome, n) for n in range(1, len(Outcome) + 1))
-    for found, residue, nothing, narrowed in product(list(sets), *[(False, True)] * 3):
+    for found, residue, nothing, narrowed in product(list(sets), (False, True), (False, True), (False, True)):
         outcomes = [made[o] for o in found] + [unprovided] * nothing
         wanted = _by_table(rules, set(found), (residue, nothing, narrowed or Outcome.OUT_OF_SCOPE in found))
         assert verdict(outcomes, narrowed=narrowed, residue=residue) is wanted, (outcomes, residue, narrowed)
