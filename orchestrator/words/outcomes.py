@@ -16,8 +16,8 @@ _GONE = frozenset({Outcome.ERASED, Outcome.ANONYMISED, Outcome.NOT_FOUND})
 """Outcomes after which a system holds nothing of the person in that category."""
 _OWED = frozenset({Outcome.RETAINED_BY_LAW, Outcome.SUSPENDED})
 """Outcomes of which obligations speak, as they stand now, once the request is closed."""
-_SAID = frozenset({DecidedBy.WORKER, DecidedBy.WITHDRAWAL})
-"""Whose word it is goes without saying: the first is as a rule, of the second the reason says it."""
+_SAID = frozenset({DecidedBy.WORKER, DecidedBy.WITHDRAWAL, DecidedBy.SUPERSESSION})
+"""Whose word it is goes without saying: the first is as a rule, of the others the reason says it."""
 
 
 def done_in(standing: Standing, names: Names, words: Words) -> Lines:
