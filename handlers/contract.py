@@ -188,9 +188,15 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An answer of `act`: the system took the job and goes on by itself; look again after this time."""
+    """An answer of `act`: the system took the job and goes on by itself; look again after this time.
+
+    Attributes:
+        check_after_seconds: At least 1.
+        left: Categories that are not done yet, where it is not all of them.
+    """
 
     check_after_seconds: int
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

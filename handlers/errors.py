@@ -5,6 +5,7 @@ exception of a library says may hold data of the person, and is neither logged n
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -20,10 +21,14 @@ class HandlerError(Exception):
 
     Args:
         code: A stable word, such as `lock_timeout`; without it, one made from the name of the class.
+
+    Attributes:
+        left: Categories that are known not to be done yet, where it is trouble with these alone: who asks is told.
     """
 
     def __init__(self, code: str | None = None) -> None:
         self.code = code if code and _CODE.match(code) else slug(type(self).__name__)
+        self.left: tuple[str, ...] = ()
         super().__init__(self.code)
 
 
@@ -50,6 +55,13 @@ class GiveToPerson(HandlerError):  # noqa: N818 - it reads as what is to be done
 
 class LeaseEnded(HandlerError):  # noqa: N818 - it reads as what is to be done
     """The time to act is over. Nothing more may be changed; a next attempt goes on over the same records."""
+
+
+def leaving(error: Exception, categories: Iterable[str]) -> HandlerError:
+    """The error, saying which categories are not done yet. One that is none of ours becomes `Retry`, as it counts."""
+    told = error if isinstance(error, HandlerError) else Retry(code_of(error))
+    told.left = tuple(dict.fromkeys(categories))
+    return told
 
 
 def slug(name: str) -> str:

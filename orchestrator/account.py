@@ -30,7 +30,7 @@ class DecisionView(Model):
 class Standing(Model):
     """One system of the plan: what has become of its task so far.
 
-    `after` names those that it still waits for; `left` are categories that the last check found not done.
+    `after` names those that it still waits for; `left` are categories that are known not to be done.
     """
 
     system: Name

@@ -47,6 +47,7 @@ class Filters(Model):
         bool | None, Field(description="Closed after its due date; or open, and past it or with a task that is late.")
     ] = None
     held: Annotated[bool | None, Field(description="Open, with a task that waits for a person.")] = None
+    open_in: Annotated[Name | None, Field(description="Open, with a task in this system that has not ended.")] = None
     due_before: Annotated[Moment | None, Field(description="Open, and due before this moment; soonest first.")] = None
     arrived_from: Annotated[Moment | None, Field(description="Latest arrival first.")] = None
     arrived_until: Moment | None = None

@@ -65,7 +65,10 @@ def report(turn: Turn, message: Report) -> None:
     if isinstance(message, Accepted):
         if task.attempt == message.attempt:
             check_at = turn.later(message.check_after_seconds)
-            turn.add(ev.TaskGoesOn(system=task.system, attempt=task.attempt, check_at=check_at, reason="accepted"))
+            left = _of_this(message.left, turn, task)
+            turn.add(
+                ev.TaskGoesOn(system=task.system, attempt=task.attempt, check_at=check_at, reason="accepted", left=left)
+            )
         return
     _completed(turn, task, message, lease)
 
@@ -124,7 +127,7 @@ def _stays_open(turn: Turn, task: TaskProgress, left: Left, categories: tuple[st
         return False
     if left.check_after_seconds is not None and task.status is not TaskStatus.HELD:
         if left.late or task.attempt >= PATIENCE:
-            again(turn, task, left.asks or "overdue_there", left.check_after_seconds, left=categories)
+            again(turn, task, left.asks or "overdue_there", left.check_after_seconds, left=categories, late=True)
         else:
             turn.add(
                 ev.TaskGoesOn(
@@ -205,18 +208,38 @@ def _failed(turn: Turn, task: TaskProgress, message: Failed) -> None:
     newest = turn.ctx.leases.newest(task.system)
     if message.lease_id is not None and newest is not None and newest.lease_id != message.lease_id:
         return  # a worker that was overtaken: who got the go after it will say how it went
+    left = _of_this(message.left, turn, task)
     if message.error in {StopReason.OVER_LIMIT, StopReason.ACTS_SPENT}:
         turn.hold(task, message.error, over_limit=message.error == StopReason.OVER_LIMIT)
     elif message.intent is Intent.PERSON:
-        turn.hold(task, "handler_asks", message.error)
+        turn.hold(task, "handler_asks", message.error, left=left)
     else:
-        again(turn, task, message.error, message.retry_after_seconds)
+        again(turn, task, message.error, message.retry_after_seconds, left=left)
 
 
-def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None, *, left: tuple[str, ...] = ()) -> None:
+def _of_this(named: tuple[str, ...] | None, turn: Turn, task: TaskProgress) -> tuple[str, ...]:
+    """Of the categories that a report names those that the task is about."""
+    return tuple(c for c in turn.plan.task(task.system).categories if c in named) if named else ()
+
+
+def again(
+    turn: Turn,
+    task: TaskProgress,
+    error: str,
+    retry_after: float | None,
+    *,
+    left: tuple[str, ...] = (),
+    late: bool = False,
+) -> None:
     """Schedule the next attempt, or ask a person when they are spent. What is held stays with the person.
 
-    With `left`, categories that its system should have done by now, the task is late meanwhile.
+    Args:
+        turn: The request.
+        task: What failed.
+        error: Its code.
+        retry_after: Seconds that the system wants to be left alone.
+        left: Categories that are not done.
+        late: Its system should have done them by now.
     """
     if task.status is TaskStatus.HELD:
         return
@@ -232,7 +255,7 @@ def again(turn: Turn, task: TaskProgress, error: str, retry_after: float | None,
                 attempt=task.attempt,
                 error=error,
                 next_at=turn.later(max(wait, retry_after or 0)),
-                late=bool(left),
+                late=late,
                 left=left,
             )
         )

@@ -109,8 +109,9 @@ class Sought:
     """What is asked for: requests of which all that is given is true. `…_until` and `due_before` are exclusive.
 
     `outcome`, `system` and `ground` together speak of one ending. `ground` without an outcome is also that of the
-    request; `system` without one also an open task there. `due_before` asks for open requests alone. `late` is what
-    closed after its due date, and what is open past it or has a task that is late.
+    request; `system` without one also a task there. `open_in` and `due_before` ask for open requests alone: with a task
+    in this system that has not ended, and due before. `late` is what closed after its due date, and what is open past
+    it or has a task that is late.
     """
 
     people: tuple[str, ...] = ()
@@ -122,6 +123,7 @@ class Sought:
     outcome: Outcome | None = None
     late: bool | None = None
     held: bool | None = None
+    open_in: str | None = None
     due_before: datetime | None = None
     arrived_from: datetime | None = None
     arrived_until: datetime | None = None

@@ -26,7 +26,7 @@ class TaskProgress(BaseModel):
     """One task of a request.
 
     `next_at` is the next moment at which something happens by itself. `spent` counts attempts since a person
-    last decided. `left` are the categories that the last check found not done; `late` stays on from check to check.
+    last decided. `left` are the categories that are known not to be done; `late` stays on from check to check.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -233,7 +233,7 @@ def _dispatched(state: State, e: ev.TaskDispatched, at: datetime) -> Mapping[str
         reason=None,
         next_at=e.next_at,
         late=task.late and goes_on,
-        left=task.left if goes_on else (),
+        left=task.left if task.status is TaskStatus.SCHEDULED else (),
         attempts=(*_end_attempt(task, at), made(AttemptRecord, attempt=e.attempt, mode=e.mode.value, started=at)),
     )
 

@@ -33,6 +33,11 @@ class _Report(Model):
     traceparent: Traceparent | None = None
 
 
+NotDone = Annotated[
+    tuple[Name, ...] | None, Field(max_length=200, description="Categories that are known not to be done yet.")
+]
+
+
 class Accepted(_Report):
     """The system took the job and goes on by itself: ends the lease, asks to be polled by a check."""
 
@@ -40,6 +45,7 @@ class Accepted(_Report):
     lease_id: LeaseId
     digest: Digest
     check_after_seconds: Annotated[int, Field(ge=1, le=2_592_000)]
+    left: NotDone = None
     hmac: Digest
 
 
@@ -88,6 +94,7 @@ class Failed(_Report):
     retry_after_seconds: Annotated[int, Field(ge=0, le=2_592_000)] | None = None
     lease_id: LeaseId | None = None
     began: bool = False
+    left: NotDone = None
 
 
 Report = Annotated[Accepted | Completed | Failed, Field(discriminator="kind")]

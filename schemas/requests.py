@@ -42,7 +42,7 @@ class TaskState(Model):
     reason: Code | None = None
     next_at: Moment | None = None
     late: Literal[True] | None = None
-    left: Annotated[tuple[Name, ...], Field(description="Categories that the last check found not done.")] | None = None
+    left: Annotated[tuple[Name, ...], Field(description="Categories that are known not to be done.")] | None = None
     outcomes: tuple[CategoryOutcome, ...] = ()
 
 

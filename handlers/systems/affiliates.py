@@ -38,7 +38,7 @@ from keshi.handlers.contract import (
     Verified,
     Work,
 )
-from keshi.handlers.errors import GiveToPerson, LeaseEnded
+from keshi.handlers.errors import GiveToPerson, LeaseEnded, code_of, leaving
 from keshi.handlers.systems.affiliates_file import Affiliate, hold_against, read_affiliates
 from keshi.runtime.settings import load
 from keshi.schemas.commands import Action, Regime
@@ -101,11 +101,13 @@ class Affiliates(Handler):
         return Located(found, searched=tuple(t for t in task.types() if t in known))
 
     def erase(self, task: Work, union: Union) -> Accepted | None:
-        open_ = [self._company(found.category) for found, done in self._each(task, union, self._ask) if not done]
-        return Accepted(min(c.given.first_check_seconds for c in open_)) if open_ else None
+        open_ = [found.category for found, done in self._each(task, union, self._ask, bool) if not done]
+        if not open_:
+            return None
+        return Accepted(min(self._company(name).given.first_check_seconds for name in open_), tuple(open_))
 
     def verify(self, task: Work, union: Union) -> Verified:
-        return Verified(tuple(state for _, state in self._each(task, union, self._state)))
+        return Verified(tuple(state for _, state in self._each(task, union, self._state, _is_over)))
 
     def ready(self) -> bool:
         # One that is down must not keep us from the others.
@@ -121,8 +123,14 @@ class Affiliates(Handler):
             raise GiveToPerson("affiliate_not_configured")
         return company
 
-    def _each(self, task: Work, union: Union, call: Callable[[Work, Company, Found], T]) -> list[tuple[Found, T]]:
-        """Speak with each affiliate: trouble with one keeps no other from being asked."""
+    def _each(
+        self, task: Work, union: Union, call: Callable[[Work, Company, Found], T], over: Callable[[T], bool]
+    ) -> list[tuple[Found, T]]:
+        """Speak with each affiliate: trouble with one keeps no other from being asked.
+
+        Raises:
+            HandlerError: what the trouble was with the first of them; it names all that are not over.
+        """
         results: list[tuple[Found, T]] = []
         trouble: Exception | None = None
         for found in union:
@@ -133,8 +141,17 @@ class Affiliates(Handler):
                 raise
             except Exception as error:  # noqa: BLE001 - raised below, when the others have been asked
                 trouble = trouble or error
+                log.warning(
+                    "affiliate_failed",
+                    request_id=task.request_id,
+                    system=task.system,
+                    attempt=task.attempt,
+                    part=found.category,
+                    code=code_of(error),
+                )
         if trouble:
-            raise trouble
+            done = {found.category for found, result in results if over(result)}
+            raise leaving(trouble, [found.category for found in union if found.category not in done])
         return results
 
     # --- act
@@ -199,6 +216,10 @@ def request_id(task: Work, affiliate: str, number: int = 0) -> str:
     """The `subject_request_id`: the same for the same request, affiliate and action. In the form of UUID 4 (1.1)."""
     name = f"opendsr/{task.request_id}/{affiliate}/{task.action.value}/{number}"
     return str(UUID(bytes=sha256(name.encode()).digest()[:16], version=4))
+
+
+def _is_over(state: State) -> bool:
+    return isinstance(state, Gone | NotHeld | NotSearchable)
 
 
 def _state_of(status: Status, given: Affiliate, attempt: int, now: datetime) -> State:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from keshi.handlers.contract import (
+    Accepted,
     Active,
     Anonymised,
     Declined,
@@ -83,13 +84,15 @@ def judge(case: Case) -> tuple[CategoryOutcome, ...]:
     raise GiveToPerson("too_many_outcomes")
 
 
-def goes_on(case: Case) -> int | None:
-    """Seconds after which to look again at an act that its system is still working on; None for any other."""
+def goes_on(case: Case) -> Accepted | None:
+    """That an act goes on on which its system is still working; None for any other."""
     under_way = [s.check_after_seconds for s in case.states if isinstance(s, UnderWay)]
     if not under_way or len(case.states) != len(case.union):
         return None
-    rest = (s for s in case.states if not isinstance(s, UnderWay))
-    return max(1, min(under_way)) if all(_done(case.action, s) for s in rest) else None
+    if not all(isinstance(s, UnderWay) or _done(case.action, s) for s in case.states):
+        return None
+    left = (f.category for f, s in zip(case.union, case.states, strict=True) if isinstance(s, UnderWay))
+    return Accepted(max(1, min(under_way)), tuple(dict.fromkeys(left)))
 
 
 def left(states: Iterable[State]) -> Left | None:

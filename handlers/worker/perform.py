@@ -171,7 +171,7 @@ class Performer:
         case = Case(task.action, task.mode, task.categories, searched, go.union, verified.states)
         after = goes_on(case) if task.mode is Mode.ACT else None
         if after is not None:
-            return reports.accepted(job, version, go, Accepted(after))
+            return reports.accepted(job, version, go, after)
         outcomes = judge(case)
         open_ = left(verified.states) if task.mode is Mode.CHECK else None
         return reports.completed(job, version, go, outcomes, verified.residue, open_)

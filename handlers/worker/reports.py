@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from keshi.handlers.contract import Accepted as GoesOn
 from keshi.handlers.contract import Handler
-from keshi.handlers.errors import MAX_RETRY_AFTER_SECONDS, GiveToPerson, RetryAfter, code_of
+from keshi.handlers.errors import MAX_RETRY_AFTER_SECONDS, GiveToPerson, HandlerError, RetryAfter, code_of
 from keshi.handlers.worker.jobs import Job
 from keshi.schemas.base import made
 from keshi.schemas.outcomes import CategoryOutcome, Residue
@@ -37,6 +37,7 @@ def failed(job: Job, version: HandlerVersion, error: BaseException) -> Failed:
         retry_after_seconds=after,
         lease_id=job.go.lease_id if job.go else None,
         began=job.acted,
+        left=_planned(job, error.left) if isinstance(error, HandlerError) else None,
     )
 
 
@@ -47,6 +48,7 @@ def accepted(job: Job, version: HandlerVersion, go: Go, answer: GoesOn) -> Accep
         lease_id=go.lease_id,
         digest=go.digest,
         check_after_seconds=min(max(1, math.ceil(answer.check_after_seconds)), MAX_RETRY_AFTER_SECONDS),
+        left=_planned(job, answer.left),
         hmac=UNSIGNED,
     )
 
@@ -93,6 +95,11 @@ def text(report: AnyReport, go: Go | None) -> bytes:
 def acts(job: Job) -> bool:
     """Whether this job may change anything."""
     return job.task.mode is Mode.ACT
+
+
+def _planned(job: Job, categories: Iterable[str]) -> tuple[str, ...] | None:
+    """Of what a handler names that which the task is about; None where nothing is left of it."""
+    return tuple(c for c in dict.fromkeys(categories) if c in job.task.categories) or None
 
 
 def _common(job: Job, version: HandlerVersion) -> dict[str, Any]:

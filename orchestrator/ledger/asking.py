@@ -30,6 +30,8 @@ class Spelling(Protocol):
     """Whether `r.state` has a task of `:system`."""
     HAS_HELD: str
     """Whether `r.state` has a task that is held."""
+    HAS_OPEN: str
+    """Whether `r.state` has a task of `:open_in` that has not ended."""
     HAS_LATE: str
     """Whether `r.state` has a task that is late at `:now`: by its own word, or because its worker is silent."""
 
@@ -84,7 +86,7 @@ def _text(statement: str, put: _Put, sql: Spelling) -> TextualSelect:
 
 def _asks_for_state(sought: Sought) -> bool:
     by_status = sought.states & _OPEN not in (frozenset(), _OPEN)
-    of_tasks = sought.held is not None or sought.late is not None
+    of_tasks = sought.held is not None or sought.late is not None or sought.open_in is not None
     return by_status or of_tasks or (sought.system is not None and sought.outcome is None)
 
 
@@ -144,7 +146,7 @@ def _sources(sought: Sought, put: _Put) -> Iterator[tuple[str, str]]:
         yield "cases", f"ground = {ground}"
         for outcome in Outcome:
             yield "endings", f"outcome = '{outcome.value}' AND ground = {ground} AND ground <> ''"
-    elif sought.states <= _OPEN or sought.held:
+    elif sought.states <= _OPEN or sought.held or sought.open_in:
         yield "cases", "closed IS NULL"
     elif sought.late:
         yield "cases", "closed > due"
@@ -221,3 +223,6 @@ def _standing(sought: Sought, now: datetime, put: _Put, sql: Spelling) -> Iterat
     if sought.held is not None:
         held = f"(c.closed IS NULL AND {sql.HAS_HELD})"
         yield held if sought.held else f"NOT {held}"
+    if sought.open_in is not None:
+        put("open_in", sought.open_in)
+        yield f"(c.closed IS NULL AND {sql.HAS_OPEN})"

@@ -50,6 +50,7 @@ class Statements(Protocol):
     AT: Any
     HAS_TASK: str
     HAS_HELD: str
+    HAS_OPEN: str
     HAS_LATE: str
 
 

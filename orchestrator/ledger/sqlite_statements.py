@@ -98,6 +98,10 @@ HAS_LATE = (
     "AND julianday(json_extract(t.value, '$.next_at')) <= julianday(:now)))"
 )
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE json_extract(t.value, '$.status') = 'held')"
+HAS_OPEN = (
+    "EXISTS (SELECT 1 FROM json_each(r.state, '$.tasks') t WHERE t.key = :open_in AND "
+    "json_extract(t.value, '$.status') <> 'ended')"
+)
 HISTORY = text("SELECT sequence, kind, at, data FROM events WHERE stream = :s ORDER BY sequence").columns(at=_AT)
 # An open request has a next moment: the index over those finds them among any number that are closed.
 OLDEST = text(

@@ -93,6 +93,7 @@ HAS_LATE = (
     "(t.value->>'late' = 'true' OR t.value->>'status' = 'open' AND (t.value->>'next_at')::timestamptz <= :now))"
 )
 HAS_HELD = "EXISTS (SELECT 1 FROM json_each(CAST(r.state AS json)->'tasks') AS t WHERE t.value->>'status' = 'held')"
+HAS_OPEN = "(CAST(r.state AS json)->'tasks'->CAST(:open_in AS text)->>'status') <> 'ended'"
 HISTORY = Statement("SELECT sequence, kind, at, data FROM events WHERE stream = :s ORDER BY sequence")
 # By now(), which stands still: a clock that runs on is not looked up in an index, and all that is open would be read.
 WAITING = Statement(

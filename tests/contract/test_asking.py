@@ -127,6 +127,7 @@ def fits(of: One, sought: Sought, now: datetime) -> bool:
     open_late = c.due < now or any(t.is_late(now) for t in of.state.tasks.values())
     is_late = open_late if c.closed is None else c.closed > c.due
     held = c.closed is None and any(t.status is TaskStatus.HELD for t in of.state.tasks.values())
+    unfinished = [t.system for t in of.state.tasks.values() if not t.ended and c.closed is None]
     return all(
         (
             not sought.people or bool(of.people & set(sought.people)),
@@ -135,6 +136,7 @@ def fits(of: One, sought: Sought, now: datetime) -> bool:
             sought.regime in {None, c.regime},
             sought.late in {None, is_late},
             sought.held in {None, held},
+            sought.open_in in {None, *unfinished},
             sought.due_before is None or (c.closed is None and c.due < sought.due_before),
             sought.arrived_from is None or c.arrived >= sought.arrived_from,
             sought.arrived_until is None or c.arrived < sought.arrived_until,
@@ -185,6 +187,7 @@ def any_sought(chance: random.Random) -> Sought:
         outcome=some(chance.choice(list(Outcome))),
         late=some(chance.random() < 0.5),
         held=some(chance.random() < 0.5),
+        open_in=some(chance.choice(SYSTEMS)),
         due_before=some(day()),
         arrived_from=some(day()),
         arrived_until=some(day()),

@@ -270,11 +270,49 @@ def test_trouble_with_one_keeps_nobody_from_asking_the_other(
         with pytest.raises(Retry) as failure:
             step(task, union)
         assert failure.value.code == "unavailable"
+        assert down in failure.value.left
     assert handler.ready(), "one that is down does not keep the worker from the other"
     until(lambda: not {r for r in sample.refs(person) if r.startswith(other)} & ids(running))
+    until(lambda: _left(handler, task, union) == (down,))
     running.behave(down)
     assert isinstance(handler.act(task, union), Accepted)
     assert set(in_the_end(handler, task, union).values()) == {SIGNED}
+
+
+def _left(handler: Affiliates, task: Work, union: Union) -> tuple[str, ...]:
+    with pytest.raises(Retry) as failure:
+        handler.verify(task, union)
+    return failure.value.left
+
+
+@pytest.mark.parametrize(("hangs", "other"), [(SAKURA, OCEANIA), (OCEANIA, SAKURA)])
+def test_one_that_does_not_answer_at_all_keeps_nobody_from_asking_the_other(
+    handler: Affiliates, running: RunningAffiliates, monkeypatch: pytest.MonkeyPatch, hangs: str, other: str
+) -> None:
+    monkeypatch.setattr("keshi.handlers.connectors.rest.CALL_SECONDS", 0.5)
+    running.behave(hangs, mood=Mood.HANGS)
+    task = work(somebody(SAKURA, OCEANIA))
+    union = handler.locate(task).found
+    with pytest.raises(Retry) as failure:
+        handler.act(task, union)
+    assert (failure.value.code, failure.value.left) == ("read_timeout", (SAKURA, OCEANIA))
+    until(lambda: _left(handler, task, union) == (hangs,))
+    running.behave(hangs)
+    assert isinstance(handler.act(task, union), Accepted | None)
+    assert set(in_the_end(handler, task, union).values()) == {SIGNED}
+
+
+def test_who_is_asked_and_not_done_is_named(handler: Affiliates, running: RunningAffiliates) -> None:
+    running.behave(OCEANIA, mood=Mood.SILENT)
+    task = work(somebody(SAKURA, OCEANIA))
+    union = handler.locate(task).found
+    accepted = handler.act(task, union)
+    assert isinstance(accepted, Accepted)
+    assert set(accepted.left) == {SAKURA, OCEANIA}
+    until(lambda: isinstance(seen(handler, task, union)[SAKURA], Gone))
+    accepted = handler.act(task, union)
+    assert isinstance(accepted, Accepted)
+    assert accepted.left == (OCEANIA,)
 
 
 def until(what: Callable[[], Any], seconds: float = 20) -> None:

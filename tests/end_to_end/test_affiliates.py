@@ -56,7 +56,7 @@ def stack(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     path.write_text(yaml.safe_dump(INVENTORY), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KESHI_KAFKA_BOOTSTRAP", kafka_bootstrap)
-        options = UpOptions(inventory=path, people=20, partitions=2, prefix=f"t{uuid4().hex[:12]}.", env=TUNING)
+        options = UpOptions(inventory=path, people=40, partitions=2, prefix=f"t{uuid4().hex[:12]}.", env=TUNING)
         with Stack(options) as running:
             yield running
 
@@ -174,6 +174,24 @@ def test_received_and_then_nothing_is_late_and_not_done_until_it_answers(
     record = until(lambda: record_of(api, request))
     assert set(outcomes(record).values()) == {("erased", "declared_signed")}
     assert not left(stack, person)
+
+
+@pytest.mark.parametrize(("mood", "error", "place"), [("down", "unavailable", 3), ("hangs", "read_timeout", 4)])
+def test_who_gives_no_answer_is_named_while_attempts_fail(
+    stack: Stack, api: httpx.Client, company: Callable[..., None], mood: str, error: str, place: int
+) -> None:
+    person = member_of(stack, SAKURA, OCEANIA, place=place)
+    company(OCEANIA, mood=Mood(mood))
+    request = erase(stack, person)
+    until(lambda: task_of(api, request).get("left") == [OCEANIA])
+    failed = until(lambda: (t := task_of(api, request)).get("reason") == error and t)
+    assert (failed["left"], failed.get("late")) == ([OCEANIA], None)
+    found = api.get("/v1/requests", params={"open_in": "affiliates"}).json()["requests"]
+    assert [r["state"]["tasks"][0]["left"] for r in found if r["state"]["request_id"] == request] == [[OCEANIA]]
+    company(OCEANIA)
+    record = until(lambda: record_of(api, request))
+    assert set(outcomes(record).values()) == {("erased", "declared_signed")}
+    assert request not in api.get("/v1/requests", params={"open_in": "affiliates"}).text
 
 
 def test_who_refuses_is_a_persons_business_and_what_the_other_did_stays_on_record(

@@ -98,14 +98,15 @@ def test_an_identifier_without_a_type_is_refused_with_the_form_and_not_repeated(
     assert "7391" not in str(refused.value)
 
 
-def test_a_list_marks_tasks_that_are_late() -> None:
+def test_a_list_marks_tasks_that_are_late_and_names_what_they_wait_for() -> None:
     given = {**closure()["state"], "status": "open", "verdict": None, "closed_at": None, "closure_hash": None}
     given["tasks"] = [
         {"system": "billing", "status": "waiting", "attempt": 0},
         {"system": "crm", "status": "held", "attempt": 2, "reason": "over_limit", "late": True},
+        {"system": "partners", "status": "scheduled", "attempt": 2, "reason": "unavailable", "left": ["one", "two"]},
     ]
     state = RequestState.model_validate_json(json.dumps(given))
-    assert status._row(state, UTC)[-1] == "billing waiting, crm held (late)"
+    assert status._row(state, UTC)[-1] == "billing waiting; crm held (late); partners scheduled: one, two"
 
 
 def test_each_way_of_changing_a_record_is_named() -> None:

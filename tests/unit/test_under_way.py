@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keshi.handlers.contract import Accepted as GoesOn
 from keshi.handlers.contract import Active, Declined, Gone, NotHeld, NotSearchable, State, UnderWay
 from keshi.handlers.errors import GiveToPerson
 from keshi.handlers.worker.judge import Case, NotVerified, goes_on, judge, left
@@ -45,7 +46,7 @@ def outcomes(*states: State, mode: Mode = Mode.ACT) -> list[tuple[str, str | Non
 
 
 def test_an_act_goes_on_only_where_all_else_is_done() -> None:
-    assert goes_on(case(Gone(), UnderWay(30), UnderWay(7))) == 7
+    assert goes_on(case(Gone(), UnderWay(30), UnderWay(7))) == GoesOn(7, ("c1", "c2"))
     assert goes_on(case(Gone(), NotHeld())) is None
     for other in (Active(), Declined("declined")):
         assert goes_on(case(UnderWay(7), other)) is None

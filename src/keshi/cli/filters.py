@@ -50,6 +50,7 @@ LATE = Annotated[
 HELD = Annotated[
     bool | None, typer.Option("--held/--not-held", help="A task waits for a person, or none.", rich_help_panel=WHICH)
 ]
+OPEN_IN = Annotated[str | None, _which("Open, with a task in this system that has not ended.", metavar="NAME")]
 DUE_BEFORE = Annotated[str | None, _which(f"Open and due before. {WHEN}", metavar="WHEN")]
 ARRIVED_FROM = Annotated[str | None, _which("Arrived then or later.", metavar="WHEN")]
 ARRIVED_UNTIL = Annotated[str | None, _which("Arrived before.", metavar="WHEN")]

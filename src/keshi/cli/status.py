@@ -40,6 +40,7 @@ def status(
     outcome: f.OUTCOME = None,
     late: f.LATE = None,
     held: f.HELD = None,
+    open_in: f.OPEN_IN = None,
     due_before: f.DUE_BEFORE = None,
     arrived_from: f.ARRIVED_FROM = None,
     arrived_until: f.ARRIVED_UNTIL = None,
@@ -71,6 +72,7 @@ def status(
         "outcome": outcome,
         "late": late,
         "held": held,
+        "open_in": open_in,
         "due_before": due_before,
         "arrived_from": arrived_from,
         "arrived_until": arrived_until,
@@ -126,7 +128,7 @@ def _show_page(page: RequestPage, zone: tzinfo) -> None:
 
 
 def _row(state: RequestState, zone: tzinfo) -> tuple[object, ...]:
-    waiting = ", ".join(f"{t.system} {_stands(t)}" for t in state.tasks if t.status is not TaskStatus.ENDED)
+    waiting = "; ".join(f"{t.system} {_stands(t)}" for t in state.tasks if t.status is not TaskStatus.ENDED)
     if state.waits_for:
         waiting = f"waits for {state.waits_for}"
     return (
@@ -151,7 +153,8 @@ def _matched(summary: RequestSummary) -> str:
 
 
 def _stands(task: TaskState) -> str:
-    return f"{task.status} (late)" if task.late else str(task.status)
+    stands = f"{task.status} (late)" if task.late else str(task.status)
+    return f"{stands}: {', '.join(task.left)}" if task.left else stands
 
 
 def standing(state: RequestState) -> str:

@@ -20,6 +20,7 @@ class Mood(StrEnum):
     SILENT = "silent"  # it is received, and then nothing
     REJECTS = "rejects"  # it is cancelled
     DOWN = "down"  # no call is answered but by 503
+    HANGS = "hangs"  # no call is answered at all
 
 
 class Sign(StrEnum):
