@@ -128,7 +128,11 @@ def _show_page(page: RequestPage, zone: tzinfo) -> None:
 
 
 def _row(state: RequestState, zone: tzinfo) -> tuple[object, ...]:
-    waiting = "; ".join(f"{t.system} {_stands(t)}" for t in state.tasks if t.status is not TaskStatus.ENDED)
+    waiting = "; ".join(
+        f"{t.system} {_stands(t)}" + (f": {', '.join(t.left)}" if t.left else "")
+        for t in state.tasks
+        if t.status is not TaskStatus.ENDED
+    )
     if state.waits_for:
         waiting = f"waits for {state.waits_for}"
     return (
@@ -153,8 +157,7 @@ def _matched(summary: RequestSummary) -> str:
 
 
 def _stands(task: TaskState) -> str:
-    stands = f"{task.status} (late)" if task.late else str(task.status)
-    return f"{stands}: {', '.join(task.left)}" if task.left else stands
+    return f"{task.status} (late)" if task.late else str(task.status)
 
 
 def standing(state: RequestState) -> str:
