@@ -29,6 +29,7 @@ from keshi.handlers.contract import (
     Declined,
     Gone,
     Handler,
+    Limit,
     Located,
     NotHeld,
     NotSearchable,
@@ -38,7 +39,7 @@ from keshi.handlers.contract import (
     Verified,
     Work,
 )
-from keshi.handlers.errors import GiveToPerson, LeaseEnded, code_of, leaving
+from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry, code_of, leaving
 from keshi.handlers.systems.affiliates_file import Affiliate, hold_against, read_affiliates
 from keshi.runtime.settings import load
 from keshi.schemas.commands import Action, Regime
@@ -107,7 +108,8 @@ class Affiliates(Handler):
         return Accepted(min(self._company(name).given.first_check_seconds for name in open_), tuple(open_))
 
     def verify(self, task: Work, union: Union) -> Verified:
-        return Verified(tuple(state for _, state in self._each(task, union, self._state, _is_over)))
+        results = self._each(task, union, self._state, _is_over, shares=True)
+        return Verified(tuple(state for _, state in results))
 
     def ready(self) -> bool:
         # One that is down must not keep us from the others.
@@ -124,22 +126,39 @@ class Affiliates(Handler):
         return company
 
     def _each(
-        self, task: Work, union: Union, call: Callable[[Work, Company, Found], T], over: Callable[[T], bool]
+        self,
+        task: Work,
+        union: Union,
+        call: Callable[[Work, Company, Found], T],
+        over: Callable[[T], bool],
+        *,
+        shares: bool = False,
     ) -> list[tuple[Found, T]]:
         """Speak with each affiliate: trouble with one keeps no other from being asked.
+
+        Args:
+            task: Whose time it takes.
+            union: One request to each.
+            call: What is to be said.
+            over: Whether nothing more is to be waited for, by what `call` returns.
+            shares: Each gets its share of the time that is left, and to need more is its own trouble. Not for acts:
+                their lease is renewed as long as they go on.
 
         Raises:
             HandlerError: what the trouble was with the first of them; it names all that are not over.
         """
         results: list[tuple[Found, T]] = []
         trouble: Exception | None = None
-        for found in union:
+        for place, found in enumerate(union):
             task.checkpoint()
+            work = task.within(Limit(task.time_left() / (len(union) - place))) if shares else task
             try:
-                results.append((found, call(task, self._company(found.category), found)))
-            except LeaseEnded:
-                raise
-            except Exception as error:  # noqa: BLE001 - raised below, when the others have been asked
+                results.append((found, call(work, self._company(found.category), found)))
+            except Exception as error:
+                if isinstance(error, LeaseEnded):
+                    if not shares:
+                        raise
+                    error = Retry("read_timeout")  # its share is over; the others have theirs
                 trouble = trouble or error
                 log.warning(
                     "affiliate_failed",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from keshi.handlers.contract import (
 from keshi.handlers.errors import GiveToPerson, LeaseEnded, Retry
 from keshi.handlers.systems.affiliates import ASKED_ANEW, Affiliates, request_id
 from keshi.handlers.testing import HandlerSuite, Scene
+from keshi.handlers.worker.steps import Patience, Steps
 from keshi.schemas.commands import Action
 from keshi.schemas.identifiers import Identifier
 from keshi.schemas.outcomes import Outcome
@@ -300,6 +302,25 @@ def test_one_that_does_not_answer_at_all_keeps_nobody_from_asking_the_other(
     running.behave(hangs)
     assert isinstance(handler.act(task, union), Accepted | None)
     assert set(in_the_end(handler, task, union).values()) == {SIGNED}
+    for name in (SAKURA, OCEANIA):
+        assert [r["id"] for r in running.requests(name)].count(request_id(task, name)) == 1
+        assert request_id(task, name, 1) not in {r["id"] for r in running.requests(name)}, "nobody is asked anew"
+
+
+@pytest.mark.parametrize("hanging", [(SAKURA,), (OCEANIA,), (SAKURA, OCEANIA)])
+def test_a_look_names_those_alone_that_hang_though_its_time_is_spent(
+    handler: Affiliates, running: RunningAffiliates, monkeypatch: pytest.MonkeyPatch, hanging: tuple[str, ...]
+) -> None:
+    """As a worker looks: within a time that two calls without an answer fill, as they do by default."""
+    task = work(somebody(SAKURA, OCEANIA))
+    union = asked(handler, task)
+    in_the_end(handler, task, union)
+    monkeypatch.setattr("keshi.handlers.connectors.rest.CALL_SECONDS", 1)
+    for company in hanging:
+        running.behave(company, mood=Mood.HANGS)
+    with pytest.raises(Retry) as failure:
+        Steps(handler, Patience(4, 2), Event()).verify(task, union)
+    assert (failure.value.code, failure.value.left) == ("read_timeout", hanging)
 
 
 def test_who_is_asked_and_not_done_is_named(handler: Affiliates, running: RunningAffiliates) -> None:

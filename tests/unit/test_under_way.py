@@ -19,7 +19,7 @@ from keshi.orchestrator.request import TaskProgress
 from keshi.orchestrator.turn import Turn
 from keshi.schemas.commands import Action, Arrival, Assessment, Decision, Regime, Requester, Scope
 from keshi.schemas.outcomes import CategoryOutcome, Outcome
-from keshi.schemas.reports import UNSIGNED, Accepted, Completed, HandlerVersion, Left, signed
+from keshi.schemas.reports import UNSIGNED, Accepted, Completed, Failed, HandlerVersion, Intent, Left, signed
 from keshi.schemas.requests import Coordinates, TaskStatus
 from keshi.schemas.tasks import Found, Mode
 from kit.samples import inventory
@@ -148,6 +148,16 @@ class Story:
             left=says, checked_at=self.now, hmac=UNSIGNED,
         )  # fmt: skip
         self.turn(completion.report, signed(message, SECRET))
+
+    def failed(self, *left: str, intent: Intent = Intent.RETRY) -> None:
+        """The attempt fails, and the worker names these as not done."""
+        if self.task.status is TaskStatus.SCHEDULED:
+            self.due()
+        message = Failed(
+            **SAID, attempt=self.task.attempt, error="read_timeout", intent=intent, lease_id=self.lease().lease_id,
+            left=left or None,
+        )  # fmt: skip
+        self.turn(completion.report, message)
 
     def decided(self, decision: Decision) -> None:
         ground = "own.not-this-person" if decision is Decision.REFUSE else None
@@ -322,3 +332,50 @@ def test_what_is_taken_back_meanwhile_is_not_acted_on_again(story: Story) -> Non
     story.checked(None)
     story.turn(admission.withdraw, admission.Withdraw(log="l", request_id=RID, command=AT))
     assert story.task.mode is Mode.CHECK
+
+
+def test_who_is_not_done_is_named_while_attempts_fail_and_is_not_late_by_that(story: Story) -> None:
+    story.failed("orders")
+    shown = story.state.public(story.now).tasks[0]
+    assert (shown.status, shown.reason, shown.left) == (TaskStatus.SCHEDULED, "read_timeout", ("orders",))
+    assert shown.late is None
+    story.due()
+    assert story.task.left == ("orders",), "also while the next attempt is under way"
+    assert not story.task.is_late(story.now)
+
+
+def test_who_is_not_done_is_named_also_while_an_act_is_tried_again() -> None:
+    story = Story()
+    story.failed("orders")
+    story.due()
+    assert (story.task.mode, story.task.status) == (Mode.ACT, TaskStatus.OPEN)
+    assert (story.task.left, story.task.late) == (("orders",), False)
+
+
+def test_names_that_are_not_of_the_task_are_dropped(story: Story) -> None:
+    story.failed("orders", "somebody_else")
+    assert story.task.left == ("orders",)
+
+
+def test_a_failure_that_names_nobody_leaves_what_was_known(story: Story) -> None:
+    story.failed("orders")
+    story.failed()
+    assert story.task.left == ("orders",)
+
+
+def test_the_person_who_is_asked_in_the_end_sees_who_it_was(story: Story) -> None:
+    while story.task.status is not TaskStatus.HELD:
+        assert story.task.attempt < 10
+        story.failed("orders")
+    assert (story.task.reason, story.task.left) == ("attempts_spent", ("orders",))
+
+
+def test_a_handler_that_asks_a_person_may_name_whom_it_is_about(story: Story) -> None:
+    story.failed("orders", intent=Intent.PERSON)
+    assert (story.task.status, story.task.reason, story.task.left) == (TaskStatus.HELD, "handler_asks", ("orders",))
+
+
+def test_what_was_late_stays_late_when_a_look_fails(story: Story) -> None:
+    story.checked(LATE)
+    story.failed("orders")
+    assert story.task.is_late(story.now)

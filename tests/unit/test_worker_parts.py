@@ -295,6 +295,20 @@ def test_who_looks_for_too_long_is_out_of_time_and_not_of_its_lease() -> None:
         steps(Slow(), seconds=0.1).locate(work())
 
 
+def test_a_look_is_not_tried_again_in_less_time_than_it_took() -> None:
+    """It would be cut short, and what the first try found out would be lost."""
+
+    class Slow(Scripted):
+        def locate(self, task: Work) -> Located:
+            time.sleep(1.1)
+            return super().locate(task)
+
+    handler = Slow(Retry("no_answer"), Retry("no_answer"))
+    with pytest.raises(Retry) as failure:
+        steps(handler, seconds=2).locate(work())  # the wait before a second try would end in time
+    assert (failure.value.code, handler.tries) == ("no_answer", 1)
+
+
 def test_nothing_is_tried_again_when_the_process_ends() -> None:
     """The task comes back by itself."""
     handler = Scripted(OSError(), OSError())
