@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Final, Self, TypeVar
@@ -108,8 +109,8 @@ class Affiliates(Handler):
         return Accepted(min(self._company(name).given.first_check_seconds for name in open_), tuple(open_))
 
     def verify(self, task: Work, union: Union) -> Verified:
-        results = self._each(task, union, self._state, _is_over, shares=True)
-        return Verified(tuple(state for _, state in results))
+        look = partial(self._look, task.time_left() / max(1, len(union)))
+        return Verified(tuple(state for _, state in self._each(task, union, look, _is_over)))
 
     def ready(self) -> bool:
         # One that is down must not keep us from the others.
@@ -126,13 +127,7 @@ class Affiliates(Handler):
         return company
 
     def _each(
-        self,
-        task: Work,
-        union: Union,
-        call: Callable[[Work, Company, Found], T],
-        over: Callable[[T], bool],
-        *,
-        shares: bool = False,
+        self, task: Work, union: Union, call: Callable[[Work, Company, Found], T], over: Callable[[T], bool]
     ) -> list[tuple[Found, T]]:
         """Speak with each affiliate: trouble with one keeps no other from being asked.
 
@@ -141,24 +136,19 @@ class Affiliates(Handler):
             union: One request to each.
             call: What is to be said.
             over: Whether nothing more is to be waited for, by what `call` returns.
-            shares: Each gets its share of the time that is left, and to need more is its own trouble. Not for acts:
-                their lease is renewed as long as they go on.
 
         Raises:
             HandlerError: what the trouble was with the first of them; it names all that are not over.
         """
         results: list[tuple[Found, T]] = []
         trouble: Exception | None = None
-        for place, found in enumerate(union):
+        for found in union:
             task.checkpoint()
-            work = task.within(Limit(task.time_left() / (len(union) - place))) if shares else task
             try:
-                results.append((found, call(work, self._company(found.category), found)))
-            except Exception as error:
-                if isinstance(error, LeaseEnded):
-                    if not shares:
-                        raise
-                    error = Retry("read_timeout")  # its share is over; the others have theirs
+                results.append((found, call(task, self._company(found.category), found)))
+            except LeaseEnded:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised below, when the others have been asked
                 trouble = trouble or error
                 log.warning(
                     "affiliate_failed",
@@ -206,6 +196,16 @@ class Affiliates(Handler):
         return False
 
     # --- verify
+
+    def _look(self, seconds: float, task: Work, company: Company, found: Found) -> State:
+        """Its state, within its share of the time: one that does not answer takes none of the others' time.
+
+        An act needs no shares: its lease is renewed for as long as it goes on.
+        """
+        try:
+            return self._state(task.within(Limit(seconds)), company, found)
+        except LeaseEnded:
+            raise Retry("read_timeout") from None
 
     def _state(self, task: Work, company: Company, found: Found) -> State:
         _, status = self._latest(task, company, found)

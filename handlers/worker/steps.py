@@ -14,7 +14,6 @@ from tenacity import (
     sleep_using_event,
     stop_after_attempt,
     stop_before_delay,
-    stop_never,
     stop_when_event_set,
     wait_exponential_jitter,
 )
@@ -122,30 +121,14 @@ class Steps:
         ]
 
     def _look(self, call: Callable[[], R], limit: Limit, *, once: bool = False) -> R:
-        took = 0.0
-
-        def timed() -> R:
-            nonlocal took
-            began = boot_time()
-            try:
-                return call()
-            finally:
-                took = boot_time() - began
-
-        def too_late(_: RetryCallState) -> bool:
-            # A try that has less time than the last one is cut short, and says less of what the trouble is.
-            return limit.left() < took
-
         try:
-            return self._insist(timed, tries=1 if once else self._patience.tries, stop=too_late)
+            return self._insist(call, tries=1 if once else self._patience.tries)
         except LeaseEnded:
             if limit.left() >= MIN_TIME_LEFT:
                 raise
             raise OutOfTime from None
 
-    def _insist(
-        self, call: Callable[[], R], tries: int | None = None, stop: Callable[[RetryCallState], bool] = stop_never
-    ) -> R:
+    def _insist(self, call: Callable[[], R], tries: int | None = None) -> R:
         began = boot_time()
         failed: list[Exception] = []
         try:
@@ -154,20 +137,21 @@ class Steps:
             if not _passing(e):
                 raise
             failed.append(e)
+            took = boot_time() - began
 
         def again() -> R:
             if failed:
                 raise failed.pop()
             return call()
 
-        bounds = (
-            stop_after_attempt(tries or self._patience.tries)
-            | stop_before_delay(self._patience.seconds - (boot_time() - began))
-            | stop_when_event_set(self._stopping)
-        )
         retrying = Retrying(
             retry=retry_if_exception(_passing),
-            stop=lambda state: bounds(state) or stop(state),
+            stop=(
+                stop_after_attempt(tries or self._patience.tries)
+                # A try that has less time than the first is cut short, and says less of what the trouble is.
+                | stop_before_delay(self._patience.seconds - 2 * took)
+                | stop_when_event_set(self._stopping)
+            ),
             wait=_wait,
             sleep=sleep_using_event(self._stopping),
             reraise=True,

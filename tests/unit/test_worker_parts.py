@@ -295,18 +295,23 @@ def test_who_looks_for_too_long_is_out_of_time_and_not_of_its_lease() -> None:
         steps(Slow(), seconds=0.1).locate(work())
 
 
-def test_a_look_is_not_tried_again_in_less_time_than_it_took() -> None:
+@pytest.mark.parametrize(("took", "tries"), [(11.0, 1), (4.0, 3)])
+def test_nothing_is_tried_again_in_less_time_than_it_took(
+    monkeypatch: pytest.MonkeyPatch, took: float, tries: int
+) -> None:
     """It would be cut short, and what the first try found out would be lost."""
+    now = [0.0]
+    monkeypatch.setattr("keshi.handlers.worker.steps.boot_time", lambda: now[0])
 
     class Slow(Scripted):
         def locate(self, task: Work) -> Located:
-            time.sleep(1.1)
+            now[0] += took
             return super().locate(task)
 
-    handler = Slow(Retry("no_answer"), Retry("no_answer"))
+    handler = Slow(*[Retry("no_answer")] * 3)
     with pytest.raises(Retry) as failure:
-        steps(handler, seconds=2).locate(work())  # the wait before a second try would end in time
-    assert (failure.value.code, handler.tries) == ("no_answer", 1)
+        steps(handler, tries=3, seconds=20).locate(work())
+    assert (failure.value.code, handler.tries) == ("no_answer", tries)
 
 
 def test_nothing_is_tried_again_when_the_process_ends() -> None:
