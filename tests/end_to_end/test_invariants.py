@@ -286,7 +286,7 @@ def test_no_false_closure_by_a_cycle_that_is_slow(shop: World, monkeypatch: pyte
         lock(tx)
 
     monkeypatch.setattr(PostgresCycle, "lock_partition", counted)
-    monkeypatch.setattr("keshi.orchestrator.engine.UNLOCKED_SECONDS", -1.0)
+    monkeypatch.setattr("keshi.orchestrator.deciding.UNLOCKED_SECONDS", -1.0)
     monkeypatch.setattr("keshi.orchestrator.cycle._LEASE_MARGIN", timedelta(0))
     shop.report(shop.completed(task, go))
     assert shop.state(rid).closed
