@@ -59,7 +59,7 @@ class ElderOver(ev.Fact):
 
 
 class Supersede(ev.Fact):
-    """Sent by the partition that accepted a later erasure for the same person, `by`, to each earlier request."""
+    """Sent by the partition that accepted a later erasure of the same person, `by`, to each earlier suspension."""
 
     kind: Literal["supersede"] = "supersede"
     request_id: str
